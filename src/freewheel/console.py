@@ -1,0 +1,124 @@
+"""The only module that prints.
+
+On a terminal, each running build has a live line with its stage and how long it has taken. Where
+there is no terminal, each change of stage is a plain line of its own.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+_out = Console(highlight=False, soft_wrap=True)
+_err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text: str = "") -> None:
+    """A line of ordinary output."""
+    _out.print(text, markup=False)
+
+
+def note(text: str) -> None:
+    """Something that was done or decided on the user's behalf, said as it happens."""
+    _out.print(f"[dim]·[/dim] {_escape(text)}")
+
+
+def warn(text: str) -> None:
+    """Something that is not an error and may surprise."""
+    _err.print(f"[yellow]warning:[/yellow] {_escape(text)}")
+
+
+def fail(text: str) -> None:
+    """An error, as the user reads it."""
+    _err.print(f"[bold red]error:[/bold red] {_escape(text)}")
+
+
+def replay(title: str, text: str) -> None:
+    """What a failed child process printed."""
+    _err.print(f"[bold]──── {_escape(title)}[/bold]")
+    _err.print(text, markup=False)
+    _err.print("[bold]────[/bold]")
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table; every cell whole, however narrow the terminal."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        shown.add_column(column, overflow="fold", no_wrap=not _out.is_terminal)
+    for row in rows:
+        shown.add_row(*(_escape(cell) for cell in row))
+    if _out.is_terminal:
+        _out.print(shown)
+    else:
+        # Without a terminal Rich assumes 80 columns and would cut digests.
+        _out.print(shown, width=400, crop=False)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person reads them: ``0.4 s``, ``12 s``, ``3 min 20 s``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
+
+
+class Board:
+    """The live view of several jobs that run at once. Safe to use from their threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            console=_out,
+            transient=True,
+            disable=not _out.is_terminal,
+        )
+
+    def __enter__(self) -> Board:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    @contextmanager
+    def stage(self, job: str, name: str) -> Iterator[None]:
+        """Show that ``job`` is in the stage ``name`` for as long as the block runs."""
+        task = self._progress.add_task(f"[bold]{_escape(job)}[/bold]  {name}", total=None)
+        if not _out.is_terminal:
+            self._line(f"{job}: {name} ...")
+        started = time.monotonic()
+        try:
+            yield
+        except BaseException:
+            self._line(f"{job}: {name} failed after {duration(time.monotonic() - started)}")
+            raise
+        else:
+            self._line(f"{job}: {name} done in {duration(time.monotonic() - started)}")
+        finally:
+            self._progress.remove_task(task)
+
+    def _line(self, text: str) -> None:
+        with self._lock:
+            _out.print(text, markup=False)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

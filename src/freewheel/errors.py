@@ -1,0 +1,126 @@
+"""The one error tree: a class per kind of trouble, each with its own exit code.
+
+Every message says what is wrong and ends with what to do next. A stage gathers all its problems
+before it raises, so that one run shows everything there is to mend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class FreewheelError(Exception):
+    """Root of all errors that a user is meant to read.
+
+    ``problems`` are listed one a line under ``summary``; ``hint`` is the next thing to do.
+    """
+
+    exit_code = 1
+
+    def __init__(self, summary: str, *, problems: Sequence[str] = (), hint: str = "") -> None:
+        super().__init__(summary)
+        self.summary = summary
+        self.problems = tuple(problems)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        lines = [self.summary]
+        lines += [f"  - {problem}" for problem in self.problems]
+        if self.hint:
+            lines.append(f"Next: {self.hint}")
+        return "\n".join(lines)
+
+
+class RecipeError(FreewheelError):
+    """A recipe, or the patch directory it describes, is not valid."""
+
+    exit_code = 10
+
+
+class FetchError(FreewheelError):
+    """An archive could not be had, or is not the one that was asked for."""
+
+    exit_code = 11
+
+
+class PatchError(FreewheelError):
+    """A patch does not apply, is already upstream, or did not change what it names."""
+
+    exit_code = 12
+
+
+class SdistError(FreewheelError):
+    """The patched tree did not become an sdist."""
+
+    exit_code = 13
+
+
+class EngineError(FreewheelError):
+    """No container engine that works."""
+
+    exit_code = 14
+
+
+class ImageError(FreewheelError):
+    """No builder image, and none could be made."""
+
+    exit_code = 15
+
+
+class BuildError(FreewheelError):
+    """cibuildwheel did not produce the wheel."""
+
+    exit_code = 16
+
+
+class VerifyError(FreewheelError):
+    """The wheel failed its checks and stays in quarantine."""
+
+    exit_code = 17
+
+
+class PackageIndexError(FreewheelError):
+    """The private index refused, or would lose, something."""
+
+    exit_code = 18
+
+
+class PublishError(FreewheelError):
+    """An upload was refused, or what came back is not what was sent."""
+
+    exit_code = 19
+
+
+class InterpreterError(FreewheelError):
+    """No free-threaded CPython to test wheels with."""
+
+    exit_code = 20
+
+
+class BusyError(FreewheelError):
+    """Another Freewheel process holds the lock that this one needs."""
+
+    exit_code = 21
+
+
+class CommandFailed(FreewheelError):
+    """A child process failed; carries what it printed.
+
+    Stages catch this and raise their own kind; it reaches the user only where no stage did.
+    """
+
+    exit_code = 30
+
+    def __init__(self, argv: Sequence[str], returncode: int, output: str, *, log: str = "") -> None:
+        self.argv = tuple(argv)
+        self.returncode = returncode
+        self.output = output
+        self.log = log
+        outcome = (
+            f"was ended by signal {-returncode}" if returncode < 0 else f"exited with {returncode}"
+        )
+        super().__init__(
+            f"{argv[0]} {outcome}",
+            problems=[f"command: {' '.join(argv)}"],
+            hint=f"read the log at {log}" if log else "read the output above",
+        )

@@ -1,0 +1,171 @@
+"""The only module that starts child processes."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from freewheel.errors import CommandFailed
+
+_TAIL = 200  # lines of a failed command's log that are replayed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """A child process that has ended. With a log, ``stdout`` holds its end and ``stderr`` nothing."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+
+def run(
+    argv: Sequence[str | os.PathLike[str]],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    log: Path | None = None,
+    timeout: float | None = None,
+    check: bool = True,
+    stdin: str | None = None,
+) -> Finished:
+    """Run a command to its end.
+
+    ``env`` is added to this process's environment. With ``log``, the command line and both output
+    streams are appended to that file, and a failure carries the end of it; without, both streams
+    are captured. ``timeout`` is in seconds; reaching it kills the child. Standard input is empty
+    unless ``stdin`` gives its text.
+
+    Raises CommandFailed when the command cannot be started, times out, or (with ``check``) exits
+    with another code than 0.
+    """
+    words = tuple(os.fspath(word) for word in argv)
+    full_env = {**os.environ, **(env or {})}
+    started = time.monotonic()
+    try:
+        if log is None:
+            done = subprocess.run(
+                words,
+                cwd=cwd,
+                env=full_env,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=timeout,
+                input=stdin or "",
+                check=False,
+            )
+            out, err = done.stdout, done.stderr
+        else:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with log.open("a", encoding="utf-8") as sink:
+                sink.write(f"$ {shlex.join(words)}\n")
+                sink.flush()
+                done = subprocess.run(
+                    words,
+                    cwd=cwd,
+                    env=full_env,
+                    stdout=sink,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                    timeout=timeout,
+                    input=stdin or "",
+                    check=False,
+                )
+            out, err = _tail(log), ""
+    except FileNotFoundError as error:
+        raise CommandFailed(words, 127, str(error), log=str(log or "")) from error
+    except subprocess.TimeoutExpired as error:
+        said = _tail(log) if log else _text(error.stdout) + _text(error.stderr)
+        said += f"\n(no end after {timeout:.0f} s)"
+        raise CommandFailed(words, -signal.SIGKILL, said, log=str(log or "")) from error
+    if check and done.returncode != 0:
+        raise CommandFailed(words, done.returncode, out + err, log=str(log or ""))
+    return Finished(
+        argv=words,
+        returncode=done.returncode,
+        stdout=out,
+        stderr=err,
+        seconds=time.monotonic() - started,
+    )
+
+
+def start(
+    argv: Sequence[str | os.PathLike[str]],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    log: Path,
+) -> Running:
+    """Start a long-lived command, its output going to ``log``, and return at once."""
+    words = tuple(os.fspath(word) for word in argv)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sink = log.open("a", encoding="utf-8")
+    sink.write(f"$ {shlex.join(words)}\n")
+    sink.flush()
+    try:
+        child = subprocess.Popen(
+            words,
+            cwd=cwd,
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+        )
+    except FileNotFoundError as error:
+        sink.close()
+        raise CommandFailed(words, 127, str(error), log=str(log)) from error
+    return Running(argv=words, child=child, log=log, sink=sink)
+
+
+@dataclass(slots=True, kw_only=True)
+class Running:
+    """A long-lived child process; ``stop`` ends it by its process id."""
+
+    argv: tuple[str, ...]
+    child: subprocess.Popen[bytes]
+    log: Path
+    sink: IO[str]
+
+    @property
+    def pid(self) -> int:
+        return self.child.pid
+
+    def returncode(self) -> int | None:
+        """The exit code, or None while it runs."""
+        return self.child.poll()
+
+    def wait(self) -> int:
+        return self.child.wait()
+
+    def stop(self, *, patience: float = 10.0) -> None:
+        """Ask it to end (SIGTERM), and kill it after ``patience`` seconds."""
+        if self.child.poll() is None:
+            self.child.terminate()
+            try:
+                self.child.wait(timeout=patience)
+            except subprocess.TimeoutExpired:
+                self.child.kill()
+                self.child.wait()
+        self.sink.close()
+
+    def tail(self) -> str:
+        return _tail(self.log)
+
+
+def _tail(log: Path) -> str:
+    text = log.read_text(encoding="utf-8", errors="replace")
+    return "\n".join(text.splitlines()[-_TAIL:])
+
+
+def _text(said: bytes | str | None) -> str:
+    return said.decode(errors="replace") if isinstance(said, bytes) else said or ""
