@@ -11,8 +11,10 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -27,47 +29,49 @@ def say(text: str = "") -> None:
 
 def note(text: str) -> None:
     """Something that was done or decided on the user's behalf, said as it happens."""
-    _out.print(f"[dim]·[/dim] {_escape(text)}")
+    _out.print(f"[dim]·[/dim] {escape(text)}")
 
 
 def warn(text: str) -> None:
     """Something that is not an error and may surprise."""
-    _err.print(f"[yellow]warning:[/yellow] {_escape(text)}")
+    _err.print(f"[yellow]warning:[/yellow] {escape(text)}")
 
 
 def fail(text: str) -> None:
     """An error, as the user reads it."""
-    _err.print(f"[bold red]error:[/bold red] {_escape(text)}")
+    _err.print(f"[bold red]error:[/bold red] {escape(text)}")
 
 
 def replay(title: str, text: str) -> None:
     """What a failed child process printed."""
-    _err.print(f"[bold]──── {_escape(title)}[/bold]")
+    _err.print(f"[bold]──── {escape(title)}[/bold]")
     _err.print(text, markup=False)
     _err.print("[bold]────[/bold]")
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table; every cell whole, however narrow the terminal."""
+    if not _out.is_terminal:
+        # Rich takes 80 columns for granted where there is no terminal, and would cut digests.
+        widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+        for row in (columns, *rows):
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            say("  ".join(cells).rstrip())
+        return
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        shown.add_column(column, overflow="fold", no_wrap=not _out.is_terminal)
+        shown.add_column(column, overflow="fold")
     for row in rows:
-        shown.add_row(*(_escape(cell) for cell in row))
-    if _out.is_terminal:
-        _out.print(shown)
-    else:
-        # Without a terminal Rich assumes 80 columns and would cut digests.
-        _out.print(shown, width=400, crop=False)
+        shown.add_row(*(escape(cell) for cell in row))
+    _out.print(shown)
 
 
 def duration(seconds: float) -> str:
     """Seconds as a person reads them: ``0.4 s``, ``12 s``, ``3 min 20 s``."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes:
+        return f"{minutes} min {rest:02d} s"
+    return f"{seconds:.1f} s" if seconds < 10 else f"{rest} s"  # noqa: PLR2004  a matter of taste
 
 
 class Board:
@@ -84,7 +88,7 @@ class Board:
             disable=not _out.is_terminal,
         )
 
-    def __enter__(self) -> Board:
+    def __enter__(self) -> Self:
         self._progress.start()
         return self
 
@@ -99,7 +103,7 @@ class Board:
     @contextmanager
     def stage(self, job: str, name: str) -> Iterator[None]:
         """Show that ``job`` is in the stage ``name`` for as long as the block runs."""
-        task = self._progress.add_task(f"[bold]{_escape(job)}[/bold]  {name}", total=None)
+        task = self._progress.add_task(f"[bold]{escape(job)}[/bold]  {name}", total=None)
         if not _out.is_terminal:
             self._line(f"{job}: {name} ...")
         started = time.monotonic()
@@ -116,9 +120,3 @@ class Board:
     def _line(self, text: str) -> None:
         with self._lock:
             _out.print(text, markup=False)
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

@@ -12,16 +12,20 @@ from collections.abc import Sequence
 class FreewheelError(Exception):
     """Root of all errors that a user is meant to read.
 
-    ``problems`` are listed one a line under ``summary``; ``hint`` is the next thing to do.
+    ``problems`` are listed one a line under ``summary``; ``hint`` is the next thing to do;
+    ``output`` is what a failed child process printed, to be replayed above the message.
     """
 
     exit_code = 1
 
-    def __init__(self, summary: str, *, problems: Sequence[str] = (), hint: str = "") -> None:
+    def __init__(
+        self, summary: str, *, problems: Sequence[str] = (), hint: str = "", output: str = ""
+    ) -> None:
         super().__init__(summary)
         self.summary = summary
         self.problems = tuple(problems)
         self.hint = hint
+        self.output = output
 
     def __str__(self) -> str:
         lines = [self.summary]
@@ -97,13 +101,19 @@ class InterpreterError(FreewheelError):
     exit_code = 20
 
 
+class PostgresError(FreewheelError):
+    """No PostgreSQL server could be started."""
+
+    exit_code = 22
+
+
 class BusyError(FreewheelError):
     """Another Freewheel process holds the lock that this one needs."""
 
     exit_code = 21
 
 
-class CommandFailed(FreewheelError):
+class CommandFailed(FreewheelError):  # noqa: N818  reads as what happened
     """A child process failed; carries what it printed.
 
     Stages catch this and raise their own kind; it reaches the user only where no stage did.
@@ -114,7 +124,6 @@ class CommandFailed(FreewheelError):
     def __init__(self, argv: Sequence[str], returncode: int, output: str, *, log: str = "") -> None:
         self.argv = tuple(argv)
         self.returncode = returncode
-        self.output = output
         self.log = log
         outcome = (
             f"was ended by signal {-returncode}" if returncode < 0 else f"exited with {returncode}"
@@ -123,4 +132,5 @@ class CommandFailed(FreewheelError):
             f"{argv[0]} {outcome}",
             problems=[f"command: {' '.join(argv)}"],
             hint=f"read the log at {log}" if log else "read the output above",
+            output=output,
         )

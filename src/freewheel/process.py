@@ -19,7 +19,7 @@ _TAIL = 200  # lines of a failed command's log that are replayed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """A child process that has ended. With a log, ``stdout`` holds its end and ``stderr`` nothing."""
+    """A child process that has ended. With a log, ``stdout`` is the log's end, ``stderr`` empty."""
 
     argv: tuple[str, ...]
     returncode: int
@@ -32,24 +32,26 @@ def run(
     argv: Sequence[str | os.PathLike[str]],
     *,
     cwd: Path | None = None,
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str | None] | None = None,
     log: Path | None = None,
     timeout: float | None = None,
     check: bool = True,
     stdin: str | None = None,
+    user: str | None = None,
 ) -> Finished:
     """Run a command to its end.
 
-    ``env`` is added to this process's environment. With ``log``, the command line and both output
-    streams are appended to that file, and a failure carries the end of it; without, both streams
-    are captured. ``timeout`` is in seconds; reaching it kills the child. Standard input is empty
-    unless ``stdin`` gives its text.
+    ``env`` is added to this process's environment; None takes a variable away. With ``log``, the
+    command line and both output streams are appended to that file, and a failure carries the end
+    of it; without, both streams are captured. ``timeout`` is in seconds; reaching it kills the
+    child. Standard input is empty unless ``stdin`` gives its text. Root can have the command run
+    as another ``user``.
 
     Raises CommandFailed when the command cannot be started, times out, or (with ``check``) exits
     with another code than 0.
     """
     words = tuple(os.fspath(word) for word in argv)
-    full_env = {**os.environ, **(env or {})}
+    full_env = _environment(env)
     started = time.monotonic()
     try:
         if log is None:
@@ -63,6 +65,7 @@ def run(
                 timeout=timeout,
                 input=stdin or "",
                 check=False,
+                user=user,
             )
             out, err = done.stdout, done.stderr
         else:
@@ -80,6 +83,7 @@ def run(
                     timeout=timeout,
                     input=stdin or "",
                     check=False,
+                    user=user,
                 )
             out, err = _tail(log), ""
     except FileNotFoundError as error:
@@ -103,10 +107,14 @@ def start(
     argv: Sequence[str | os.PathLike[str]],
     *,
     cwd: Path | None = None,
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str | None] | None = None,
     log: Path,
+    user: str | None = None,
 ) -> Running:
-    """Start a long-lived command, its output going to ``log``, and return at once."""
+    """Start a long-lived command, its output going to ``log``, and return at once.
+
+    Root can have it run as another ``user``.
+    """
     words = tuple(os.fspath(word) for word in argv)
     log.parent.mkdir(parents=True, exist_ok=True)
     sink = log.open("a", encoding="utf-8")
@@ -116,10 +124,11 @@ def start(
         child = subprocess.Popen(
             words,
             cwd=cwd,
-            env={**os.environ, **(env or {})},
+            env=_environment(env),
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=subprocess.STDOUT,
+            user=user,
         )
     except FileNotFoundError as error:
         sink.close()
@@ -160,6 +169,11 @@ class Running:
 
     def tail(self) -> str:
         return _tail(self.log)
+
+
+def _environment(changes: Mapping[str, str | None] | None) -> dict[str, str]:
+    merged = {**os.environ, **(changes or {})}
+    return {name: value for name, value in merged.items() if value is not None}
 
 
 def _tail(log: Path) -> str:

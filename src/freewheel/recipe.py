@@ -1,4 +1,4 @@
-"""Stage *load*: a TOML file in ``recipes/`` becomes a Recipe, or a list of all that is wrong with it."""
+"""Stage *load*: a TOML file in ``recipes/`` becomes a Recipe, or a list of all its problems."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Recipe:
         return self.releases[0]
 
     def release(self, version: str) -> Release:
-        """The release with that version; raises RecipeError with the nearest one where there is none."""
+        """The release with that version; RecipeError names the nearest one where there is none."""
         for release in self.releases:
             if release.version == version:
                 return release
@@ -102,7 +102,7 @@ def _utc(value: datetime) -> datetime:
 def _toml_datetime(value: object) -> object:
     # tomllib has parsed it already; a string here would be a date in quotes.
     if not isinstance(value, datetime):
-        raise ValueError("must be a TOML date and time without quotes, such as 2026-10-06T20:32:40Z")
+        raise ValueError("must be a date and time without quotes, such as 2026-10-06T20:32:40Z")  # noqa: TRY004  pydantic gathers these
     return value
 
 
@@ -188,7 +188,7 @@ def load_recipes(recipes: Path, patches: Path) -> tuple[Recipe, ...]:
     if problems:
         raise _invalid(problems)
     if not found:
-        raise RecipeError(f"no recipe in {recipes}", hint="see docs/recipes.md for how to write one")
+        raise RecipeError(f"no recipe in {recipes}", hint="docs/recipes.md tells how to write one")
     return tuple(found)
 
 
@@ -208,7 +208,7 @@ def load_recipe(path: Path, patches: Path) -> Recipe:
         problems = [f"{path.name}: {_describe(item)}" for item in error.errors()]
         raise _invalid(problems) from error
     recipe = _to_recipe(path, table, patches)
-    problems = [f"{path.name}: {problem}" for problem in _semantic_problems(recipe, table, patches)]
+    problems = [f"{path.name}: {problem}" for problem in _semantic_problems(recipe, patches)]
     if problems:
         raise _invalid(problems)
     return recipe
@@ -262,7 +262,7 @@ def _sort_key(release: Release) -> Version:
         return Version("0")
 
 
-def _semantic_problems(recipe: Recipe, table: _RecipeFile, patches: Path) -> Iterable[str]:
+def _semantic_problems(recipe: Recipe, patches: Path) -> Iterable[str]:
     """What the shape alone cannot tell."""
     if recipe.path.stem != recipe.name:
         yield f"project.name: is {recipe.name!r}, but the file is called {recipe.path.name}"
@@ -356,12 +356,12 @@ def _dotted(location: Sequence[str | int]) -> str:
 
 def _keys_at(location: Sequence[str | int]) -> list[str]:
     """The valid keys of the table at that place of a recipe."""
-    model: type[BaseModel] = _RecipeFile
-    for part in location:
-        if model is _RecipeFile and part in ("project", "build"):
-            model = {"project": _ProjectTable, "build": _BuildTable}[str(part)]
-        elif part == "releases":
-            model = _ReleaseTable  # the next part is a version, which stays at this model
+    tables: dict[str | int, type[BaseModel]] = {
+        "project": _ProjectTable,
+        "build": _BuildTable,
+        "releases": _ReleaseTable,
+    }
+    model = tables[location[0]] if location else _RecipeFile
     return [field.alias or name for name, field in model.model_fields.items()]
 
 

@@ -41,18 +41,18 @@ class Workspace:
         return self.wheels / "simple"
 
     @property
-    def quarantine(self) -> Path:
-        """Wheels that are built and not yet verified."""
-        return self.cache / "quarantine"
-
-    @property
     def sources(self) -> Path:
         """Upstream archives, by digest."""
         return self.cache / "sources"
 
     @property
+    def requirements(self) -> Path:
+        """Wheels of build requirements, a directory for each lock and target."""
+        return self.cache / "requirements"
+
+    @property
     def work(self) -> Path:
-        """Scratch space of running builds; nothing in it outlives its build."""
+        """Scratch space, a directory for each build; quarantine until a wheel is verified."""
         return self.cache / "work"
 
     @property

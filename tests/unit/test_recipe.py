@@ -1,0 +1,228 @@
+"""Recipes: what is valid is typed, and what is not is named with its file, its path and a mend."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from freewheel.errors import RecipeError
+from freewheel.recipe import choose_recipe, load_recipe, load_recipes
+
+ROOT = Path(__file__).parents[2]
+
+VALID = """\
+[project]
+name = "speedy"
+summary = "something fast"
+import-name = "speedy"
+source-url = "https://example.org/speedy"
+
+[build]
+version-file = "speedy/__init__.py"
+version-pattern = "__version__ = '{version}'"
+targets = ["cp314t-manylinux_x86_64"]
+
+[releases."1.9.0"]
+sha256 = "1111111111111111111111111111111111111111111111111111111111111111"
+released = 2026-01-02T03:04:05Z
+revision = 1
+patches = ["0001-first.patch", "0002-second.patch"]
+
+[releases."1.10.0"]
+sha256 = "2222222222222222222222222222222222222222222222222222222222222222"
+released = 2026-02-02T03:04:05+01:00
+revision = 3
+patches = []
+"""
+
+
+@pytest.fixture
+def patches(tmp_path: Path) -> Path:
+    series = tmp_path / "patches" / "speedy" / "1.9.0"
+    series.mkdir(parents=True)
+    (series / "0001-first.patch").touch()
+    (series / "0002-second.patch").touch()
+    return tmp_path / "patches"
+
+
+def write(tmp_path: Path, text: str = VALID, name: str = "speedy.toml") -> Path:
+    directory = tmp_path / "recipes"
+    directory.mkdir(exist_ok=True)
+    path = directory / name
+    path.write_text(text)
+    return path
+
+
+def problems(tmp_path: Path, patches: Path, text: str) -> list[str]:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(write(tmp_path, text), patches)
+    return list(caught.value.problems)
+
+
+def test_a_valid_recipe_becomes_typed_values(tmp_path: Path, patches: Path) -> None:
+    recipe = load_recipe(write(tmp_path), patches)
+
+    assert recipe.name == "speedy"
+    older = recipe.release("1.9.0")
+    assert older.released == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert older.source_date_epoch == 1767323045
+    assert older.local_version == "1.9.0+ft.1"
+    assert older.sdist_name == "speedy-1.9.0.tar.gz"
+    assert [path.name for path in older.patches] == ["0001-first.patch", "0002-second.patch"]
+
+
+def test_the_newest_release_is_the_default_by_version_not_by_text(
+    tmp_path: Path, patches: Path
+) -> None:
+    recipe = load_recipe(write(tmp_path), patches)
+
+    assert recipe.default_release.version == "1.10.0"
+    assert recipe.default_release.local_version == "1.10.0+ft.3"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (
+            "summary =",
+            "sumary =",
+            "speedy.toml: project.sumary: unknown key; did you mean summary?",
+        ),
+        ("revision = 3", "revison = 3", 'releases."1.10.0".revison: unknown key; did you mean rev'),
+        ("[build]", "[built]", "speedy.toml: built: unknown key; did you mean build?"),
+        (
+            "revision = 3",
+            'revision = "3"',
+            'releases."1.10.0".revision: input should be a valid int',
+        ),
+        ("revision = 3", "revision = 0", 'releases."1.10.0".revision: must be at least 1, is 0'),
+        ('"2222', '"222', 'releases."1.10.0".sha256: \'222'),
+        ("2026-01-02T03:04:05Z", "2026-01-02T03:04:05", 'releases."1.9.0".released: needs an off'),
+        ("2026-01-02T03:04:05Z", '"2026-01-02"', 'releases."1.9.0".released: must be a date and'),
+        ("'{version}'", "'1.0'", "build.version-pattern: must contain {version} exactly once"),
+        ('"speedy/__init__.py"', '"../x"', "build.version-file: must be a path inside the source"),
+        (
+            'name = "speedy"',
+            'name = "Speedy"',
+            "project.name: must be in normalised form: 'speedy'",
+        ),
+        ('name = "speedy"', 'name = "quick"', "project.name: is 'quick', but the file is called"),
+        ('releases."1.10.0"', 'releases."1.10.0+ft.1"', "a local version; name the upstream"),
+        ('releases."1.10.0"', 'releases."01.10"', "write the version in normal form, 1.10"),
+        ('releases."1.10.0"', 'releases."latest"', 'releases."?latest"?: not a version'),
+        ('["cp314t-manylinux_x86_64"]', "[]", "build.targets: names no target"),
+        ('["cp314t-manylinux_x86_64"]', '["linux"]', "build.targets.0: 'linux' does not match"),
+    ],
+)
+def test_each_fault_is_named_with_its_path(
+    tmp_path: Path, patches: Path, old: str, new: str, expected: str
+) -> None:
+    assert old in VALID
+    found = problems(tmp_path, patches, VALID.replace(old, new))
+
+    text = "\n".join(found)
+    assert expected.replace('"?', '"') in text or expected.replace('"?', "") in text
+
+
+@pytest.mark.parametrize("key", ["sha256", "released", "revision", "patches"])
+def test_a_missing_key_of_a_release_is_named(tmp_path: Path, patches: Path, key: str) -> None:
+    lines = VALID.splitlines()
+    start = lines.index('[releases."1.10.0"]')
+    lines = lines[:start] + [line for line in lines[start:] if not line.startswith(key)]
+
+    assert problems(tmp_path, patches, "\n".join(lines)) == [
+        f'speedy.toml: releases."1.10.0".{key}: missing'
+    ]
+
+
+def test_all_problems_of_a_file_come_at_once(tmp_path: Path, patches: Path) -> None:
+    text = VALID.replace("summary =", "sumary =").replace("revision = 3", "revison = 3")
+
+    found = problems(tmp_path, patches, text)
+
+    # Each misspelling is also a key that is missing.
+    assert len(found) == 4
+
+
+def test_a_listed_patch_must_exist(tmp_path: Path, patches: Path) -> None:
+    (patches / "speedy" / "1.9.0" / "0002-second.patch").rename(
+        patches / "speedy" / "1.9.0" / "0002-secnod.patch"
+    )
+
+    assert problems(tmp_path, patches, VALID) == [
+        (
+            'speedy.toml: releases."1.9.0".patches: 0002-second.patch is listed, '
+            "but there is no such file; did you mean 0002-secnod.patch?"
+        ),
+        (
+            'speedy.toml: releases."1.9.0".patches: 0002-secnod.patch lies in 1.9.0/, '
+            "but is not listed"
+        ),
+    ]
+
+
+def test_a_present_patch_must_be_listed(tmp_path: Path, patches: Path) -> None:
+    (patches / "speedy" / "1.10.0").mkdir()
+    (patches / "speedy" / "1.10.0" / "0001-forgotten.patch").touch()
+
+    assert problems(tmp_path, patches, VALID) == [
+        (
+            'speedy.toml: releases."1.10.0".patches: 0001-forgotten.patch lies in 1.10.0/, '
+            "but is not listed"
+        )
+    ]
+
+
+def test_patches_of_a_release_that_does_not_exist_are_reported(
+    tmp_path: Path, patches: Path
+) -> None:
+    (patches / "speedy" / "1.9.1").mkdir()
+
+    assert problems(tmp_path, patches, VALID) == [
+        "speedy.toml: releases: patches/speedy/1.9.1 belongs to no release; did you mean 1.9.0?"
+    ]
+
+
+def test_patches_out_of_order_are_reported(tmp_path: Path, patches: Path) -> None:
+    text = VALID.replace(
+        '"0001-first.patch", "0002-second.patch"', '"0002-second.patch", "0001-first.patch"'
+    )
+
+    assert "must be in order" in problems(tmp_path, patches, text)[0]
+
+
+def test_broken_toml_is_named_with_its_line(tmp_path: Path, patches: Path) -> None:
+    assert "line 1" in problems(tmp_path, patches, "[project\n")[0]
+
+
+def test_the_problems_of_all_files_come_together(tmp_path: Path, patches: Path) -> None:
+    write(tmp_path, VALID.replace("summary =", "sumary ="))
+    path = write(tmp_path, "[project", name="other.toml")
+
+    with pytest.raises(RecipeError) as caught:
+        load_recipes(path.parent, patches)
+
+    assert {problem.split(":")[0] for problem in caught.value.problems} == {
+        "speedy.toml",
+        "other.toml",
+    }
+
+
+def test_an_unknown_release_names_the_nearest(tmp_path: Path, patches: Path) -> None:
+    recipe = load_recipe(write(tmp_path), patches)
+
+    with pytest.raises(RecipeError, match=r"no release '1\.9'.*\n.*use 1\.9\.0"):
+        recipe.release("1.9")
+
+
+def test_an_unknown_project_names_the_nearest(tmp_path: Path, patches: Path) -> None:
+    recipe = load_recipe(write(tmp_path), patches)
+
+    with pytest.raises(RecipeError, match="did you mean speedy"):
+        choose_recipe([recipe], "spedy")
+
+
+def test_the_recipes_of_this_checkout_are_valid() -> None:
+    recipes = load_recipes(ROOT / "recipes", ROOT / "patches")
+
+    assert {"asyncpg", "greenlet", "httptools"} <= {recipe.name for recipe in recipes}
