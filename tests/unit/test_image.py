@@ -1,0 +1,137 @@
+"""Identities of builder images: what they depend on, and that no engine is asked for them."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from freewheel import debian
+from freewheel.image import acceptable_identities, official_reference
+from freewheel.local_image import Specification, pinned_cpythons, specifications
+
+TARGET = "cp314t-manylinux_x86_64"
+SPECIFICATION = Specification(
+    containerfile="FROM scratch\n",
+    requirements="pip==1\n",
+    packages=("a", "b"),
+    suite="debian trixie",
+    machine="x86_64",
+    cpython_version="3.14.7",
+    cpython_sha256="0" * 64,
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_forced_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FREEWHEEL_IMAGE", raising=False)
+
+
+@pytest.fixture
+def on_debian(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine of the right kind, whatever the tests run on."""
+    here = debian.Distribution(family="debian", suite="trixie", like=())
+    monkeypatch.setattr(debian, "distribution", lambda: here)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: replace(s, containerfile=s.containerfile + "RUN true\n"),
+        lambda s: replace(s, requirements="pip==2\n"),
+        lambda s: replace(s, packages=("a",)),
+        lambda s: replace(s, packages=("a,b",), suite="debian trixie2"),
+        lambda s: replace(s, suite="debian forky"),
+        lambda s: replace(s, machine="aarch64"),
+        lambda s: replace(s, cpython_version="3.14.6"),
+        lambda s: replace(s, cpython_sha256="1" * 64),
+    ],
+)
+def test_the_identity_changes_with_every_input(
+    change: Callable[[Specification], Specification],
+) -> None:
+    changed = change(SPECIFICATION)
+
+    assert changed.identity != SPECIFICATION.identity
+    assert changed.reference != SPECIFICATION.reference
+
+
+def test_equal_inputs_have_one_identity() -> None:
+    assert replace(SPECIFICATION).identity == SPECIFICATION.identity
+
+
+def test_the_official_image_is_pinned_by_digest() -> None:
+    reference = official_reference(TARGET)
+
+    assert "/manylinux_2_28_x86_64@sha256:" in reference
+    assert len(reference.rpartition(":")[2]) == 64
+
+
+def test_a_target_that_cibuildwheel_does_not_pin_has_no_official_image() -> None:
+    assert official_reference("cp314t-manylinux_vax") == ""
+
+
+@pytest.mark.usefixtures("on_debian")
+def test_official_and_local_images_are_acceptable_newest_first() -> None:
+    official, *locals_ = acceptable_identities(TARGET)
+
+    assert official == official_reference(TARGET)
+    assert locals_ == [specification.identity for specification in specifications(TARGET)]
+    assert len(set(locals_)) == len(pinned_cpythons()) > 1
+    assert specifications(TARGET)[0].cpython_version == pinned_cpythons()[0].version
+
+
+@pytest.mark.usefixtures("on_debian")
+@pytest.mark.parametrize("target", ["cp314t-manylinux_aarch64", "cp314t-musllinux_x86_64"])
+def test_a_local_image_serves_only_the_machines_own_kind(target: str) -> None:
+    assert specifications(target) == ()
+    assert acceptable_identities(target) == (official_reference(target),)
+
+
+@pytest.mark.usefixtures("on_debian")
+@pytest.mark.parametrize(
+    ("forced", "begins"), [("official", ""), ("local", "local:"), ("x/y@sha256:12", "x/y@sha256:")]
+)
+def test_a_forced_image_leaves_only_its_kind(
+    forced: str, begins: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = acceptable_identities(TARGET)
+    monkeypatch.setenv("FREEWHEEL_IMAGE", forced)
+
+    identities = acceptable_identities(TARGET)
+
+    assert identities
+    assert identities != everything
+    assert all(identity.startswith(begins) for identity in identities)
+
+
+def test_a_forced_image_without_a_digest_is_never_known_beforehand(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FREEWHEEL_IMAGE", "localhost/mine:latest")
+
+    assert acceptable_identities(TARGET) == ()
+
+
+def test_identities_are_known_without_any_program(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    seconds = []
+    for _ in range(3):
+        started = time.process_time()
+        assert acceptable_identities(TARGET)
+        seconds.append(time.process_time() - started)
+
+    assert min(seconds) < 0.05
+
+
+def test_cpython_is_pinned_newest_first_with_whole_digests() -> None:
+    releases = pinned_cpythons()
+    versions = [tuple(int(part) for part in release.version.split(".")) for release in releases]
+
+    assert versions == sorted(versions, reverse=True)
+    assert all(len(bytes.fromhex(release.sha256)) == 32 for release in releases)
+    assert all(release.version in path for release in releases for path in release.paths)
