@@ -1,0 +1,123 @@
+"""Freshness: nothing changed is seen as that, and each change is named."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from freewheel import inputs
+from freewheel.patches import Patch
+from freewheel.recipe import Recipe, Release
+
+RELEASE = Release(
+    project="speedy",
+    version="1.0",
+    sha256="1" * 64,
+    released=datetime(2026, 1, 1, tzinfo=UTC),
+    revision=1,
+    patches=(),
+)
+RECIPE = Recipe(
+    path=Path("speedy.toml"),
+    name="speedy",
+    summary="something fast",
+    import_name="speedy",
+    source_url="https://example.org",
+    version_file=PurePosixPath("speedy/__init__.py"),
+    version_pattern="{version}",
+    targets=("cp314t-manylinux_x86_64",),
+    generated=(),
+    releases=(RELEASE,),
+)
+PATCH = Patch(path=Path("0001-first.patch"), sha256="a" * 64, fields={})
+
+
+def gather(
+    recipe: Recipe = RECIPE, release: Release = RELEASE, patch: Patch = PATCH
+) -> dict[str, str]:
+    return inputs.gather(
+        recipe, release, [patch], version=release.local_version, target=recipe.targets[0]
+    )
+
+
+def changed(current: dict[str, str], image: str = "local:1") -> list[str]:
+    recorded = gather() | {"image": "local:1"}
+    return inputs.changed(recorded, current, images=["official:9", image])
+
+
+def test_the_same_inputs_are_fresh() -> None:
+    assert changed(gather()) == []
+
+
+@pytest.mark.parametrize(
+    ("current", "named"),
+    [
+        (gather(patch=replace(PATCH, sha256="b" * 64)), ["patch 0001-first.patch"]),
+        (gather(release=replace(RELEASE, sha256="2" * 64)), ["source archive"]),
+        (gather(release=replace(RELEASE, revision=2)), ["version"]),
+        (
+            gather(release=replace(RELEASE, released=datetime(2026, 1, 2, tzinfo=UTC))),
+            ["recipe"],
+        ),
+        (gather(recipe=replace(RECIPE, generated=(PurePosixPath("a.c"),))), ["recipe"]),
+        (
+            gather(patch=replace(PATCH, path=Path("0001-other.patch"))),
+            ["patch 0001-first.patch", "patch 0001-other.patch"],
+        ),
+    ],
+)
+def test_a_changed_input_is_named(current: dict[str, str], named: list[str]) -> None:
+    assert changed(current) == named
+
+
+def test_a_new_release_or_summary_does_not_touch_the_others() -> None:
+    other = replace(RECIPE, summary="another", releases=(RELEASE, replace(RELEASE, version="2.0")))
+
+    assert changed(gather(recipe=other)) == []
+
+
+def test_an_image_that_is_not_acceptable_is_named() -> None:
+    assert changed(gather(), image="local:2") == ["image"]
+
+
+def test_a_changed_pipeline_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded = gather() | {"image": "local:1"}
+    monkeypatch.setattr(inputs, "_PIPELINE", ("archives",))
+
+    assert inputs.changed(recorded, gather(), images=["local:1"]) == ["pipeline"]
+
+
+def test_every_pipeline_module_exists() -> None:
+    for module in inputs._PIPELINE:
+        assert Path(inputs.__file__).with_name(f"{module}.py").is_file()
+
+
+def record(tmp_path: Path) -> inputs.Record:
+    return inputs.Record(
+        wheel=tmp_path / "speedy-1.0+ft.1-cp314-cp314t-manylinux_2_17_x86_64.whl",
+        project="speedy",
+        version="1.0+ft.1",
+        sha256="c" * 64,
+        size=1,
+        inputs=gather(),
+        details={"failed checks": []},
+    )
+
+
+def test_a_record_is_found_again(tmp_path: Path) -> None:
+    written = record(tmp_path)
+    inputs.write_record(written)
+
+    target = RECIPE.targets[0]
+    assert (
+        inputs.find_record(tmp_path, project="speedy", version="1.0+ft.1", target=target) == written
+    )
+    assert inputs.find_record(tmp_path, project="speedy", version="1.0", target=target) is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 99}', '{"schema": 1}'])
+def test_a_damaged_record_counts_as_absent(tmp_path: Path, text: str) -> None:
+    (tmp_path / f"x.whl{inputs.SUFFIX}").write_text(text)
+
+    assert inputs.read_records(tmp_path) == []

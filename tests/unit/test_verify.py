@@ -1,0 +1,205 @@
+"""Checks on a finished wheel: each fault gives its own code, and a sound wheel gives none."""
+
+import ast
+import re
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from freewheel import files, verify
+from freewheel.archives import record_digest
+from tests.unit.wheelmaker import LINUX_TAG, make_wheel
+
+EXTENSION = "speedy/core.cpython-314t-x86_64-linux-gnu.so"
+MEMBERS: dict[str, bytes | str] = {"speedy/__init__.py": "", EXTENSION: b"\x7fELF"}
+TARGET = "cp314t-manylinux_x86_64"
+VERSION = "1.0+ft.1"
+
+
+def codes(path: Path, *, project: str = "speedy", version: str = VERSION) -> list[str]:
+    failures = verify.static_failures(path, project, version, TARGET)
+    return sorted({failure.code for failure in failures})
+
+
+def rewrite(path: Path, changes: dict[str, bytes], *, keep_record: bool = True) -> Path:
+    """The wheel with members replaced or added, its RECORD left as it was."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members |= changes
+    if not keep_record:
+        rows = [
+            f"{name},{record_digest(content)},{len(content)}" for name, content in members.items()
+        ]
+        name = next(name for name in members if name.endswith("/RECORD"))
+        members[name] = "\n".join([*(row for row in rows if name not in row), f"{name},,"]).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def test_a_sound_wheel_passes(tmp_path: Path) -> None:
+    assert codes(make_wheel(tmp_path, "speedy", VERSION, members=MEMBERS)) == []
+
+
+def test_a_wheel_with_two_platform_tags_passes(tmp_path: Path) -> None:
+    tag = "cp314-cp314t-manylinux1_x86_64.manylinux_2_5_x86_64"
+
+    assert codes(make_wheel(tmp_path, "speedy", VERSION, tag=tag, members=MEMBERS)) == []
+
+
+@pytest.mark.parametrize(("project", "version"), [("other", VERSION), ("speedy", "1.0+ft.2")])
+def test_another_name_or_version_than_expected(tmp_path: Path, project: str, version: str) -> None:
+    path = make_wheel(tmp_path, "speedy", VERSION, members=MEMBERS)
+
+    assert codes(path, project=project, version=version) == ["FW101", "FW102"]
+
+
+def test_a_file_name_that_is_none(tmp_path: Path) -> None:
+    path = make_wheel(tmp_path, "speedy", VERSION, members=MEMBERS)
+
+    assert codes(path.rename(tmp_path / "speedy.whl")) == ["FW101"]
+
+
+@pytest.mark.parametrize("field", ["Name", "Version"])
+def test_metadata_that_disagrees(tmp_path: Path, field: str) -> None:
+    path = make_wheel(tmp_path, "speedy", VERSION, members=MEMBERS, metadata={field: "9.9"})
+
+    assert codes(path) == ["FW102"]
+
+
+def test_tags_that_disagree_with_the_file_name(tmp_path: Path) -> None:
+    path = make_wheel(tmp_path, "speedy", VERSION, members=MEMBERS)
+    text = b"Wheel-Version: 1.0\nTag: cp314-cp314t-linux_x86_64\n"
+    rewrite(path, {f"speedy-{VERSION}.dist-info/WHEEL": text}, keep_record=False)
+
+    assert codes(path) == ["FW103"]
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "cp314-cp314-manylinux_2_17_x86_64",
+        "cp313-cp313t-manylinux_2_17_x86_64",
+        "cp314-cp314t-linux_x86_64",
+        "cp314-cp314t-manylinux_2_17_aarch64",
+        "cp314-cp314t-musllinux_1_2_x86_64",
+    ],
+)
+def test_tags_that_are_not_the_targets(tmp_path: Path, tag: str) -> None:
+    assert codes(make_wheel(tmp_path, "speedy", VERSION, tag=tag, members=MEMBERS)) == ["FW104"]
+
+
+def test_changed_bytes(tmp_path: Path) -> None:
+    path = make_wheel(tmp_path, "speedy", VERSION, members=MEMBERS)
+
+    assert codes(rewrite(path, {EXTENSION: b"\x7fELF, but not that"})) == ["FW105"]
+
+
+def test_a_file_that_record_does_not_list(tmp_path: Path) -> None:
+    path = make_wheel(tmp_path, "speedy", VERSION, members=MEMBERS)
+
+    assert codes(rewrite(path, {"speedy/extra.py": b""})) == ["FW105"]
+
+
+def test_a_truncated_wheel(tmp_path: Path) -> None:
+    path = make_wheel(tmp_path, "speedy", VERSION, members=MEMBERS)
+    path.write_bytes(path.read_bytes()[:-100])
+
+    assert codes(path) == ["FW105"]
+
+
+def test_a_grafted_library(tmp_path: Path) -> None:
+    members = {**MEMBERS, "speedy.libs/libfast-1a2b3c4d.so.1": b"\x7fELF"}
+
+    assert codes(make_wheel(tmp_path, "speedy", VERSION, members=members)) == ["FW106"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "core.cpython-314-x86_64-linux-gnu.so",
+        "core.abi3.so",
+        "core.cpython-313t-x86_64-linux-gnu.so",
+    ],
+)
+def test_an_extension_for_another_abi(tmp_path: Path, name: str) -> None:
+    members: dict[str, bytes | str] = {"speedy/__init__.py": "", f"speedy/{name}": b"\x7fELF"}
+
+    assert codes(make_wheel(tmp_path, "speedy", VERSION, members=members)) == ["FW107"]
+
+
+def test_no_extension_at_all(tmp_path: Path) -> None:
+    members: dict[str, bytes | str] = {"speedy/__init__.py": ""}
+
+    assert codes(make_wheel(tmp_path, "speedy", VERSION, members=members)) == ["FW107"]
+
+
+def test_failures_are_gathered(tmp_path: Path) -> None:
+    path = make_wheel(
+        tmp_path,
+        "speedy",
+        VERSION,
+        tag=LINUX_TAG.replace("314t", "314"),
+        members={**MEMBERS, "speedy.libs/libfast.so.1": b""},
+        metadata={"Version": "1.0"},
+    )
+
+    assert codes(path) == ["FW102", "FW104", "FW106"]
+
+
+def test_extension_modules_are_found_by_their_dotted_names(tmp_path: Path) -> None:
+    members = {**MEMBERS, "_top.cpython-314t-x86_64-linux-gnu.so": b""}
+
+    assert verify.extension_modules(make_wheel(tmp_path, "speedy", VERSION, members=members)) == [
+        "_top",
+        "speedy.core",
+    ]
+
+
+def test_a_recalled_wheel_has_the_bytes_that_were_verified(tmp_path: Path) -> None:
+    path = make_wheel(tmp_path, "speedy", VERSION, members=MEMBERS)
+    digest = files.sha256(path)
+
+    found = verify.recall(path, project="speedy", version=VERSION, sha256=digest)
+    assert found is not None
+    assert found.sha256 == digest
+    path.write_bytes(b"other")
+    assert verify.recall(path, project="speedy", version=VERSION, sha256=digest) is None
+
+
+def test_a_verified_wheel_is_made_in_one_module_only() -> None:
+    package = Path(verify.__file__).parent
+    makers = [
+        path.name
+        for path in package.glob("*.py")
+        if re.search(r"\bVerifiedWheel\(", path.read_text(encoding="utf-8"))
+    ]
+
+    assert makers == ["verify.py"]
+
+
+def used_names(path: Path) -> set[str]:
+    """Every name, and every attribute with what it is taken from, that a module's code uses."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {
+        ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Name | ast.Attribute)
+    }
+
+
+@pytest.mark.parametrize(
+    ("names", "home"),
+    [
+        ({"subprocess.run", "subprocess.Popen", "os.system", "os.execv"}, {"process.py"}),
+        ({"print", "sys.stdout", "sys.stderr", "sys.stdout.write"}, {"console.py", "importing.py"}),
+        ({"sys.exit", "SystemExit", "os._exit", "exit"}, {"cli.py"}),
+    ],
+)
+def test_starting_children_printing_and_exiting_have_one_home(
+    names: set[str], home: set[str]
+) -> None:
+    package = Path(verify.__file__).parent
+    found = {path.name for path in package.glob("*.py") if used_names(path) & names}
+
+    assert found <= home
