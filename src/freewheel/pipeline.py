@@ -1,0 +1,314 @@
+"""The pipeline: composes the stages, for several releases at once, and holds no logic of theirs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from freewheel import (
+    files,
+    index,
+    inputs,
+    patches,
+    sdist,
+    source,
+    verify,
+    wheel,
+)
+from freewheel.console import Board
+from freewheel.engine import Engine, find_engine, remove_leftovers
+from freewheel.errors import FreewheelError, VerifyError
+from freewheel.image import BuilderImage, acceptable_identities, find_or_make_image
+from freewheel.interpreter import Interpreter, find_interpreter
+from freewheel.recipe import Recipe, Release
+from freewheel.requirements import fetch_requirements
+from freewheel.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One wheel that is wanted: a release of a recipe, patched or as a baseline."""
+
+    recipe: Recipe
+    release: Release
+    baseline: bool
+    target: str
+
+    @property
+    def version(self) -> str:
+        return self.release.version if self.baseline else self.release.local_version
+
+    @property
+    def title(self) -> str:
+        return f"{self.recipe.name} {self.version}" + (" (baseline)" if self.baseline else "")
+
+    @property
+    def slug(self) -> str:
+        return f"{self.recipe.name}-{self.version}-{self.target}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a job: its wheel, or the error that ended it.
+
+    ``seconds`` is the time that the job itself was worked on. ``changed`` names the inputs that
+    made a build necessary; it is empty for a fresh wheel and for a first build.
+    """
+
+    job: Job
+    wheel: verify.VerifiedWheel | verify.BaselineWheel | None = None
+    fresh: bool = False
+    changed: tuple[str, ...] = ()
+    seconds: float = 0.0
+    error: FreewheelError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prepared:
+    """A job whose sdist is made."""
+
+    job: Job
+    sdist: sdist.Sdist
+    inputs: dict[str, str]
+    scratch: Path
+    log: Path
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Builder:
+    """What all jobs of a run share."""
+
+    engine: Engine
+    image: BuilderImage
+    interpreter: Interpreter
+
+
+def plan(
+    recipes: Iterable[Recipe],
+    choose: Callable[[Recipe], Sequence[Release]],
+    *,
+    baseline: bool,
+) -> list[Job]:
+    """The jobs for the releases that ``choose`` picks, for this machine's target."""
+    return [
+        Job(recipe=recipe, release=release, baseline=baseline, target=wheel.host_target(recipe))
+        for recipe in recipes
+        for release in choose(recipe)
+    ]
+
+
+def build(workspace: Workspace, jobs: Sequence[Job], board: Board) -> list[Outcome]:
+    """Bring each job's wheel into ``wheels/``, doing only what its inputs ask for.
+
+    One job's failure does not stop the others; it is in the job's outcome.
+    """
+    outcomes = {job.slug: _attempt(job, partial(_look, workspace, job)) for job in jobs}
+    stale = [job for job in jobs if not outcomes[job.slug].fresh and not outcomes[job.slug].error]
+    if stale:
+        with files.locked(workspace.locks / "build.lock", what="a build", patience=0):
+            for outcome in _build_stale(workspace, stale, board):
+                changed = outcomes[outcome.job.slug].changed
+                outcomes[outcome.job.slug] = replace(outcome, changed=changed)
+    return [outcomes[job.slug] for job in jobs]
+
+
+def _build_stale(workspace: Workspace, jobs: Sequence[Job], board: Board) -> list[Outcome]:
+    """First all sdists, so that a patch that does not apply is known before an image is made."""
+    prepared: list[_Prepared] = []
+
+    def prepare(job: Job) -> Outcome:
+        def work() -> Outcome:
+            prepared.append(_prepare(workspace, job, board))
+            return Outcome(job=job)
+
+        return _attempt(job, work)
+
+    def finish(ready: _Prepared) -> Outcome:
+        return _attempt(ready.job, partial(_finish, workspace, ready, builder, board))
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        outcomes = [outcome for outcome in pool.map(prepare, jobs) if outcome.error]
+        if not prepared:
+            return outcomes
+        builder = _ready_builder(workspace, prepared[0].job.target, board)
+        outcomes += pool.map(finish, prepared)
+    return outcomes
+
+
+def _attempt(job: Job, work: Callable[[], Outcome]) -> Outcome:
+    """Run one job's work; its error becomes its outcome."""
+    try:
+        return work()
+    except FreewheelError as error:
+        return Outcome(job=job, error=error)
+
+
+def _look(workspace: Workspace, job: Job) -> Outcome:
+    """Whether the wheel is there already, made of the same inputs."""
+    directory = workspace.baseline if job.baseline else workspace.wheels
+    record = inputs.find_record(
+        directory, project=job.recipe.name, version=job.version, target=job.target
+    )
+    if record is None:
+        return Outcome(job=job)
+    changed = inputs.changed(
+        record.inputs, _inputs_of(job), images=acceptable_identities(job.target)
+    )
+    if changed:
+        return Outcome(job=job, changed=tuple(changed))
+    found = _recall(job, record)
+    if found is None:
+        return Outcome(job=job, changed=("the wheel itself",))
+    if isinstance(found, verify.VerifiedWheel):
+        index.add(workspace.simple, found)
+    return Outcome(job=job, wheel=found, fresh=True)
+
+
+def _recall(job: Job, record: inputs.Record) -> verify.VerifiedWheel | verify.BaselineWheel | None:
+    names = {"project": record.project, "version": record.version, "sha256": record.sha256}
+    if job.baseline:
+        failures = record.details["failed checks"]
+        return verify.recall_baseline(record.wheel, **names, failures=failures)
+    return verify.recall(record.wheel, **names)
+
+
+def _inputs_of(job: Job) -> dict[str, str]:
+    series = () if job.baseline else patches.read_series(job.release)
+    return inputs.gather(job.recipe, job.release, series, version=job.version, target=job.target)
+
+
+def _prepare(workspace: Workspace, job: Job, board: Board) -> _Prepared:
+    """fetch, patch, sdist."""
+    started = time.monotonic()
+    scratch = files.empty_directory(workspace.work / job.slug)
+    log = workspace.logs / f"{job.slug}.log"
+    log.unlink(missing_ok=True)
+    with board.stage(job.title, "fetch"):
+        archive = source.fetch(job.release, workspace.sources)
+        wheelhouse = fetch_requirements(inputs.BUILD_REQUIREMENTS, workspace.requirements)
+    with board.stage(job.title, "patch"):
+        tree = source.unpack(archive, files.empty_directory(scratch / "tree"))
+        series = () if job.baseline else patches.read_series(job.release)
+        patched = patches.apply_series(tree, job.release, series)
+    with board.stage(job.title, "sdist"):
+        made = sdist.make_sdist(
+            patched,
+            job.recipe,
+            files.empty_directory(scratch / "sdist"),
+            baseline=job.baseline,
+            requirements=wheelhouse,
+            log=log,
+        )
+    return _Prepared(
+        job=job,
+        sdist=made,
+        inputs=_inputs_of(job),
+        scratch=scratch,
+        log=log,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _ready_builder(workspace: Workspace, target: str, board: Board) -> _Builder:
+    with board.stage("builder", "container engine"):
+        engine = find_engine(workspace, may_install=True)
+        remove_leftovers(engine)
+    with board.stage("builder", "image"):
+        builder_image = find_or_make_image(workspace, engine, target)
+    with board.stage("builder", "interpreter"):
+        interpreter = find_interpreter(workspace)
+    return _Builder(engine=engine, image=builder_image, interpreter=interpreter)
+
+
+def _finish(workspace: Workspace, ready: _Prepared, builder: _Builder, board: Board) -> Outcome:
+    """build, verify, and the way out of quarantine."""
+    job = ready.job
+    started = time.monotonic()
+    with board.stage(job.title, "wheel"):
+        built = wheel.build_wheel(
+            ready.sdist,
+            job.target,
+            files.empty_directory(ready.scratch / "wheel"),
+            engine=builder.engine,
+            image=builder.image,
+            requirements=fetch_requirements(
+                inputs.BUILD_REQUIREMENTS, workspace.requirements, target=job.target
+            ),
+            log=ready.log,
+        )
+    with board.stage(job.title, "verify"):
+        scratch = files.empty_directory(ready.scratch / "verify")
+        check = verify.check_baseline if job.baseline else verify.verify
+        checked = check(built, job.recipe, interpreter=builder.interpreter, scratch=scratch)
+    placed = _place(workspace, checked)
+    inputs.write_record(_record(ready, builder, placed))
+    shutil.rmtree(ready.scratch)
+    return Outcome(job=job, wheel=placed, seconds=ready.seconds + time.monotonic() - started)
+
+
+def _place(
+    workspace: Workspace, wheel: verify.VerifiedWheel | verify.BaselineWheel
+) -> verify.VerifiedWheel | verify.BaselineWheel:
+    """The way out of quarantine.
+
+    The index decides first: what it refuses does not replace the wheel in ``wheels/`` either.
+    """
+    if isinstance(wheel, verify.BaselineWheel):
+        target = workspace.baseline / wheel.path.name
+    else:
+        index.add(workspace.simple, wheel)
+        target = workspace.wheels / wheel.path.name
+    files.copy(wheel.path, target)
+    return replace(wheel, path=target)
+
+
+def _record(
+    ready: _Prepared, builder: _Builder, wheel: verify.VerifiedWheel | verify.BaselineWheel
+) -> inputs.Record:
+    failures = wheel.failures if isinstance(wheel, verify.BaselineWheel) else ()
+    return inputs.Record(
+        wheel=wheel.path,
+        project=wheel.project,
+        version=wheel.version,
+        sha256=wheel.sha256,
+        size=wheel.size,
+        inputs=ready.inputs | {"image": builder.image.identity},
+        details={
+            "checks": verify.CHECKS,
+            "failed checks": failures,
+            "image": {"manifest": builder.image.manifest, "origin": builder.image.origin},
+            "interpreter": builder.interpreter.version,
+        },
+    )
+
+
+def verified_wheels(workspace: Workspace, projects: Sequence[str]) -> list[verify.VerifiedWheel]:
+    """What lies in ``wheels/`` and still has the bytes that were verified, of those projects.
+
+    Raises VerifyError for a wheel that was changed since, and where there is none.
+    """
+    found: list[verify.VerifiedWheel] = []
+    changed: list[str] = []
+    for record in inputs.read_records(workspace.wheels):
+        if projects and record.project not in projects:
+            continue
+        names = {"project": record.project, "version": record.version, "sha256": record.sha256}
+        wheel = verify.recall(record.wheel, **names)
+        if wheel:
+            found.append(wheel)
+        else:
+            changed.append(f"{record.wheel.name}: lost, or changed since it was verified")
+    if changed or not found:
+        raise VerifyError(
+            "there is no verified wheel" if not changed else "wheels/ is not as it was verified",
+            problems=changed,
+            hint="build first: `nox -s build`",
+        )
+    return found

@@ -1,0 +1,152 @@
+"""Real builds, kept between runs: a second run of the tests finds its wheels fresh."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from uv import find_uv_bin
+
+from freewheel import inputs
+from freewheel.errors import PackageIndexError
+from freewheel.interpreter import Interpreter, find_interpreter
+from freewheel.postgres import running_postgres
+from freewheel.workspace import Workspace, find_workspace
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A checkout with the repository's recipes and patches, and ``wheels/`` of its own."""
+
+    workspace: Workspace
+
+    def command(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "freewheel", *words]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "PYTHONPATH": str(ROOT / "src"),
+            "FREEWHEEL_CACHE": str(self.workspace.cache),
+            "FREEWHEEL_DATA": str(self.workspace.data),
+        }
+
+    def freewheel(self, *words: str, code: int = 0, env: Mapping[str, str] | None = None) -> str:
+        """Run the command line; what it printed. Fails the test on another exit code."""
+        done = subprocess.run(
+            self.command(*words),
+            cwd=self.workspace.root,
+            env={**self.environment, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stdout
+        return done.stdout
+
+    def record(self, project: str, version: str, *, baseline: bool = False) -> inputs.Record:
+        directory = self.workspace.baseline if baseline else self.workspace.wheels
+        for record in inputs.read_records(directory):
+            if (record.project, record.version) == (project, version):
+                return record
+        raise AssertionError(f"no wheel of {project} {version} in {directory}")
+
+
+def make_checkout(root: Path, *, cache: Path, data: Path, copy: bool) -> Checkout:
+    """Recipes and patches of this repository in ``root``: as copies to change, or as links."""
+    root.mkdir(parents=True, exist_ok=True)
+    for name in ("recipes", "patches"):
+        if copy:
+            shutil.copytree(ROOT / name, root / name)
+        elif not (root / name).is_symlink():
+            (root / name).symlink_to(ROOT / name)
+    return Checkout(workspace=Workspace(root=root, cache=cache, data=data))
+
+
+@pytest.fixture(scope="session")
+def cache() -> Path:
+    return find_workspace(ROOT).cache
+
+
+@pytest.fixture(scope="session")
+def built(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """Every release of every recipe, patched and as a baseline."""
+    data = tmp_path_factory.mktemp("data")
+    checkout = make_checkout(cache / "tests", cache=cache, data=data, copy=False)
+    command = checkout.command("build", "--all-releases")
+    done = subprocess.run(
+        command, cwd=checkout.workspace.root, env=checkout.environment, check=False
+    )
+    if done.returncode == PackageIndexError.exit_code:
+        # Patches were changed since the last run of the tests, and nothing here is published.
+        shutil.rmtree(checkout.workspace.wheels)
+        checkout.freewheel("build", "--all-releases")
+    else:
+        assert done.returncode == 0
+    checkout.freewheel("build", "--all-releases", "--baseline")
+    return checkout
+
+
+@pytest.fixture(scope="session")
+def interpreter(built: Checkout) -> Interpreter:
+    return find_interpreter(built.workspace)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    with running_postgres() as dsn:
+        yield dsn
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A fresh cp314t virtual environment."""
+
+    python: Path
+
+    def uv(self, *words: str | Path) -> None:
+        subprocess.run([find_uv_bin(), *words], check=True, env=clean_environment())
+
+    def install(self, *wheels: Path) -> None:
+        self.uv("pip", "install", "--quiet", "--no-deps", "--python", self.python, *wheels)
+
+    def run(
+        self, *words: str | Path, env: Mapping[str, str] | None = None, timeout: float = 120
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [self.python, *words],
+            env={**clean_environment(), **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+
+def make_environment(
+    directory: Path, interpreter: Interpreter, seed: Sequence[str] = ()
+) -> Environment:
+    """A virtual environment; with ``--seed`` it has pip."""
+    subprocess.run(
+        [find_uv_bin(), "venv", "--quiet", *seed, "--python", interpreter.path, directory],
+        check=True,
+        env=clean_environment(),
+    )
+    return Environment(python=directory / "bin" / "python")
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment without what would hide a fault or point into the checkout."""
+    unwanted = ("PYTHON_GIL", "PYTHONPATH", "VIRTUAL_ENV")
+    return {name: value for name, value in os.environ.items() if name not in unwanted}

@@ -1,0 +1,133 @@
+"""The lines that a build prints, done as they say, in a fresh environment, without the GIL."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from uv import find_uv_bin
+
+from freewheel.interpreter import Interpreter
+from freewheel.server import RunningServer, start_server
+from tests.integration.conftest import (
+    Checkout,
+    Environment,
+    clean_environment,
+    make_environment,
+)
+
+pytestmark = pytest.mark.integration
+
+USE_ALL_THREE = """
+import asyncio, os, sys
+import asyncpg, greenlet, httptools
+
+async def query():
+    connection = await asyncpg.connect(os.environ["DSN"])
+    try:
+        return await connection.fetchval("SELECT sum(n) FROM generate_series(1, $1) AS n", 100)
+    finally:
+        await connection.close()
+
+class Seen:
+    def on_header(self, name, value):
+        self.header = (name, value)
+
+seen = Seen()
+httptools.HttpRequestParser(seen).feed_data(b"GET / HTTP/1.1\\r\\nHost: here\\r\\n\\r\\n")
+main = greenlet.getcurrent()
+there = greenlet.greenlet(lambda word: main.switch(word + " there") + " again")
+
+assert asyncio.run(query()) == 5050
+assert seen.header == (b"Host", b"here")
+assert there.switch("hello") == "hello there"
+assert there.switch("and back") == "and back again"
+assert not sys._is_gil_enabled()
+for module in (asyncpg, greenlet, httptools):
+    assert module.__version__.endswith("+ft.1"), module.__version__
+"""
+
+
+def printed_lines(said: str) -> dict[str, list[str]]:
+    """The install lines in the output of a command, by installer."""
+    lines = [line.strip() for line in said.splitlines() if "--require-hashes" in line]
+    return {shlex.split(line)[0]: shlex.split(line) for line in lines}
+
+
+def do(line: list[str], environment: Environment, directory: Path) -> None:
+    """Type an install line in an activated environment."""
+    program = {
+        "pip": [str(environment.python), "-m", "pip"],
+        "uv": [find_uv_bin()],
+    }[line[0]]
+    activated = {**clean_environment(), "VIRTUAL_ENV": str(environment.python.parents[1])}
+    subprocess.run([*program, *line[1:]], cwd=directory, env=activated, check=True)
+
+
+@pytest.fixture(scope="module")
+def server(built: Checkout) -> Iterator[RunningServer]:
+    running = start_server(built.workspace, port=0)
+    yield running
+    running.stop()
+
+
+@pytest.mark.parametrize("installer", ["pip", "uv"])
+@pytest.mark.parametrize("where", ["static index", "server"])
+def test_the_printed_lines_install_wheels_that_work(
+    built: Checkout,
+    interpreter: Interpreter,
+    postgres: str,
+    server: RunningServer,
+    tmp_path: Path,
+    installer: str,
+    where: str,
+) -> None:
+    said = built.freewheel("build")
+    if where == "server":
+        said = built.freewheel("publish")
+        assert server.simple_url in said
+    environment = make_environment(tmp_path / "environment", interpreter, ["--seed"])
+
+    do(printed_lines(said)[installer], environment, built.workspace.root)
+    done = environment.run("-W", "error", "-c", USE_ALL_THREE, env={"DSN": postgres})
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_publishing_twice_changes_nothing(built: Checkout, server: RunningServer) -> None:
+    built.freewheel("publish")
+    again = built.freewheel("publish")
+
+    assert server.simple_url in again
+    assert "uploaded" not in again
+    assert again.count("was there") == 6
+
+
+def test_a_changed_wheel_does_not_leave_the_machine(built: Checkout, server: RunningServer) -> None:
+    wheel = built.record("httptools", "0.7.1+ft.1").wheel
+    kept = wheel.read_bytes()
+    try:
+        wheel.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+        said = built.freewheel("publish", "httptools", code=17)
+    finally:
+        wheel.write_bytes(kept)
+
+    assert wheel.name in said
+    assert server.upload_url not in said
+
+
+def test_without_a_repository_publishing_says_what_to_do(built: Checkout, tmp_path: Path) -> None:
+    nowhere = {"FREEWHEEL_DATA": str(tmp_path), "HOME": str(tmp_path)}
+
+    said = built.freewheel("publish", code=19, env=nowhere)
+
+    assert "nox -s serve" in said
+    assert "TWINE_REPOSITORY_URL" in said
+
+
+def test_the_environment_is_as_a_user_has_it() -> None:
+    assert "PYTHON_GIL" not in os.environ
