@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from freewheel import (
+    console,
     files,
     index,
     inputs,
@@ -23,7 +25,7 @@ from freewheel import (
 )
 from freewheel.console import Board
 from freewheel.engine import Engine, find_engine, remove_leftovers
-from freewheel.errors import FreewheelError, VerifyError
+from freewheel.errors import BusyError, FreewheelError, VerifyError
 from freewheel.image import BuilderImage, acceptable_identities, find_or_make_image
 from freewheel.interpreter import Interpreter, find_interpreter
 from freewheel.recipe import Recipe, Release
@@ -112,11 +114,24 @@ def build(workspace: Workspace, jobs: Sequence[Job], board: Board) -> list[Outco
     outcomes = {job.slug: _attempt(job, partial(_look, workspace, job)) for job in jobs}
     stale = [job for job in jobs if not outcomes[job.slug].fresh and not outcomes[job.slug].error]
     if stale:
-        with files.locked(workspace.locks / "build.lock", what="a build", patience=0):
+        with _alone(workspace):
             for outcome in _build_stale(workspace, stale, board):
                 changed = outcomes[outcome.job.slug].changed
                 outcomes[outcome.job.slug] = replace(outcome, changed=changed)
     return [outcomes[job.slug] for job in jobs]
+
+
+@contextmanager
+def _alone(workspace: Workspace) -> Iterator[None]:
+    """Hold the lock of builds; two at once would share the scratch space, and the processors."""
+    lock = workspace.locks / "build.lock"
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(files.locked(lock, what="a build", patience=0))
+        except BusyError:
+            console.note("another build is running; waiting for its end")
+            stack.enter_context(files.locked(lock, what="a build"))
+        yield
 
 
 def _build_stale(workspace: Workspace, jobs: Sequence[Job], board: Board) -> list[Outcome]:

@@ -69,7 +69,9 @@ def make_checkout(root: Path, *, cache: Path, data: Path, copy: bool) -> Checkou
     for name in ("recipes", "patches"):
         if copy:
             shutil.copytree(ROOT / name, root / name)
-        elif not (root / name).is_symlink():
+        else:
+            # The cache may have served another checkout before.
+            (root / name).unlink(missing_ok=True)
             (root / name).symlink_to(ROOT / name)
     return Checkout(workspace=Workspace(root=root, cache=cache, data=data))
 
