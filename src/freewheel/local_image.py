@@ -253,8 +253,7 @@ def _build(
             *("--file", context / "Containerfile"),
             *("--tag", specification.reference, context),
         ],
-        # Docker's older builder has no bind mounts.
-        env={**engine.environment, "DOCKER_BUILDKIT": "1"},
+        env=engine.environment,
         log=log,
         timeout=_BUILD_TIMEOUT,
     )
