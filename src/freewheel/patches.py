@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from email.parser import HeaderParser
 from pathlib import Path
 
-from freewheel import files, process
+from freewheel import files, git, process
 from freewheel.errors import CommandFailed, PatchError
 from freewheel.recipe import Release
 
@@ -251,18 +251,8 @@ def _lines(path: Path) -> list[str]:
 
 
 def _git(tree: Path, arguments: list[str | Path]) -> process.Finished:
-    """Run git on a bare tree: no repository above it, no settings of the user, English messages."""
-    environment = {
-        "GIT_CEILING_DIRECTORIES": str(tree.parent),
-        "GIT_CONFIG_GLOBAL": "/dev/null",
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_DIR": None,
-        "GIT_WORK_TREE": None,
-        "GIT_INDEX_FILE": None,
-        "LC_ALL": "C",
-    }
     try:
-        return process.run(["git", *arguments], cwd=tree, env=environment, check=False)
+        return git.run_outside(tree, arguments)
     except CommandFailed as error:
         raise PatchError(
             "git cannot be started, and patches are applied with it",

@@ -1,0 +1,35 @@
+"""Git, as a program: of the user's checkout, and on trees that are no repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from freewheel import process
+from freewheel.errors import CommandFailed
+
+
+def run_outside(tree: Path, arguments: list[str | Path]) -> process.Finished:
+    """Run git on a bare tree: no repository above it, no settings of the user, English messages.
+
+    Raises CommandFailed only where git cannot be started.
+    """
+    environment = {
+        "GIT_CEILING_DIRECTORIES": str(tree.parent),
+        "GIT_CONFIG_GLOBAL": "/dev/null",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_DIR": None,
+        "GIT_WORK_TREE": None,
+        "GIT_INDEX_FILE": None,
+        "LC_ALL": "C",
+    }
+    return process.run(["git", *arguments], cwd=tree, env=environment, check=False)
+
+
+def clean_commit(root: Path) -> str:
+    """The commit that the checkout is at; "" where it is changed, or is no repository."""
+    try:
+        status = process.run(["git", "status", "--porcelain"], cwd=root).stdout
+        head = process.run(["git", "rev-parse", "HEAD"], cwd=root).stdout
+    except CommandFailed:
+        return ""
+    return "" if status.strip() else head.strip()
