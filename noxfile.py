@@ -39,6 +39,18 @@ def build_session(project: str, summary: str) -> None:
     )
 
 
+def reproduce_session(project: str) -> None:
+    """Define the session that builds one recipe twice."""
+
+    @nox.session(name=f"reproduce-{project}")
+    def reproduce_project(session: nox.Session) -> None:
+        freewheel(session, "reproduce", project)
+
+    reproduce_project.__doc__ = (
+        f"Build {project} twice, all else varied, and compare; -- --release X, --all-releases"
+    )
+
+
 @nox.session
 def build(session: nox.Session) -> None:
     """Build the default release of every recipe into wheels/ and the static index."""
@@ -47,12 +59,25 @@ def build(session: nox.Session) -> None:
 
 for name, recipe in RECIPES.items():
     build_session(name, recipe["project"]["summary"])
+    reproduce_session(name)
+
+
+@nox.session
+def reproduce(session: nox.Session) -> None:
+    """Build every recipe's default release twice, all else varied, and compare the bytes."""
+    freewheel(session, "reproduce")
 
 
 @nox.session
 def doctor(session: nox.Session) -> None:
     """Say what this machine has, what a build would choose and why, and what is missing."""
     freewheel(session, "doctor")
+
+
+@nox.session
+def explain(session: nox.Session) -> None:
+    """Say what a wheel is made of: its patches and why, its pins, its digest; -- WHEEL."""
+    freewheel(session, "explain")
 
 
 @nox.session
@@ -65,6 +90,30 @@ def publish(session: nox.Session) -> None:
 def serve(session: nox.Session) -> None:
     """Run the private index as a server on this machine, until interrupted; -- --port N."""
     freewheel(session, "serve", lock=SERVER)
+
+
+@nox.session
+def verify(session: nox.Session) -> None:
+    """Check a finished wheel with all that lies beside it; -- WHEEL."""
+    freewheel(session, "verify")
+
+
+@nox.session
+def rebuild(session: nox.Session) -> None:
+    """Build a wheel again from what it records, and compare; -- PATH or URL."""
+    freewheel(session, "rebuild")
+
+
+@nox.session
+def attest(session: nox.Session) -> None:
+    """Sign in-toto provenance for the wheels, with the key that FREEWHEEL_SIGNING_KEY names."""
+    freewheel(session, "attest")
+
+
+@nox.session(name="lock-wheels")
+def lock_wheels(session: nox.Session) -> None:
+    """Take the digests of the wheels and of their inputs into wheels/known-good.json."""
+    freewheel(session, "lock-wheels")
 
 
 @nox.session
@@ -92,18 +141,5 @@ def bench_build(session: nox.Session) -> None:
 
 @nox.session(name="update-pins")
 def update_pins(session: nox.Session) -> None:
-    """Renew every lock in src/freewheel/pins/ from its input; `git diff` shows what changed."""
-    session.install("--quiet", "--require-hashes", "-r", str(TOOLS))
-    groups = ["--group=server", "--group=tests", "--group=lint"]
-    compile_lock(session, TOOLS, "pyproject.toml")
-    compile_lock(session, SERVER, "pyproject.toml", "--group=server", f"--constraint={TOOLS}")
-    compile_lock(session, DEVELOPMENT, "pyproject.toml", *groups, f"--constraint={TOOLS}")
-    for source in sorted(PINS.rglob("*.in")):
-        compile_lock(session, source.with_suffix(".txt"), str(source))
-
-
-def compile_lock(session: nox.Session, lock: Path, *inputs: str) -> None:
-    """Resolve for every platform, with hashes, and without the address of any index."""
-    options = ["--quiet", "--upgrade", "--universal", "--python-version=3.11", "--generate-hashes"]
-    quiet = ["--no-emit-index-url", "--no-header", "--no-annotate"]
-    session.run("uv", "pip", "compile", *options, *quiet, f"--output-file={lock}", *inputs)
+    """Renew every lock in src/freewheel/pins/ and say what changed; -- --keep only adds."""
+    freewheel(session, "update-pins")

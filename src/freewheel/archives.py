@@ -9,7 +9,7 @@ import hashlib
 import io
 import tarfile
 import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
@@ -42,23 +42,26 @@ def repack_tar(source: Path, target: Path, *, epoch: int, without: Collection[st
             new.addfile(member, content)
 
 
-def repack_wheel(source: Path, target: Path, *, epoch: int) -> None:
+def repack_wheel(
+    source: Path, target: Path, *, epoch: int, added: Mapping[str, bytes] | None = None
+) -> None:
     """Write the members of a wheel again: sorted, times and modes fixed, RECORD made anew and last.
 
-    ``epoch`` is in seconds since 1970; zip keeps even seconds from 1980 on.
+    ``epoch`` is in seconds since 1970; zip keeps even seconds from 1980 on. ``added`` are members,
+    by name, that come in addition or in the place of those that the wheel has.
     """
     moment = datetime.fromtimestamp(max(epoch, 315532800), UTC)
     stamp = (moment.year, moment.month, moment.day, moment.hour, moment.minute, moment.second)
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
         record_name = next(name for name in old.namelist() if is_record(name))
+        replaced = added or {}
+        members = {member.filename: member for member in old.infolist() if not member.is_dir()}
         rows: list[tuple[str, str, str]] = []
-        for member in sorted(old.infolist(), key=_wheel_order):
-            if member.is_dir() or member.filename == record_name:
-                continue
-            content = old.read(member)
-            rows.append((member.filename, record_digest(content), str(len(content))))
-            executable = bool((member.external_attr >> 16) & 0o100)
-            _write_member(new, member.filename, content, stamp=stamp, executable=executable)
+        for name in sorted((members.keys() | replaced.keys()) - {record_name}, key=_wheel_order):
+            content = replaced[name] if name in replaced else old.read(members[name])
+            rows.append((name, record_digest(content), str(len(content))))
+            executable = name in members and bool((members[name].external_attr >> 16) & 0o100)
+            _write_member(new, name, content, stamp=stamp, executable=executable)
         rows.append((record_name, "", ""))
         _write_member(new, record_name, _record(rows), stamp=stamp, executable=False)
 
@@ -75,9 +78,9 @@ def record_digest(content: bytes) -> str:
     return f"sha256={digest.decode()}"
 
 
-def _wheel_order(member: zipfile.ZipInfo) -> tuple[bool, str]:
+def _wheel_order(name: str) -> tuple[bool, str]:
     # The wheel specification recommends .dist-info at the end of the archive.
-    return ".dist-info/" in member.filename, member.filename
+    return ".dist-info/" in name, name
 
 
 def _record(rows: list[tuple[str, str, str]]) -> bytes:

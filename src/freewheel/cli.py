@@ -5,11 +5,25 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import click
 
-from freewheel import __version__, console, consume, pipeline, server
+from freewheel import (
+    __version__,
+    audit,
+    console,
+    consume,
+    inputs,
+    known,
+    locks,
+    pipeline,
+    provenance,
+    rebuild,
+    reproduce,
+    server,
+)
 from freewheel import publish as publishing
 from freewheel.destination import resolve_destination
 from freewheel.doctor import examine
@@ -54,22 +68,18 @@ def build(
     baseline: bool,
 ) -> int:
     """Build the wheels of PROJECTS (all recipes when none is named)."""
-    if versions and all_releases:
-        raise click.UsageError("--release and --all-releases exclude each other")
-    if versions and len(projects) != 1:
-        raise click.UsageError("--release needs exactly one project")
     started = time.monotonic()
     workspace = find_workspace()
-    recipes = load_recipes(workspace.recipes, workspace.patches)
-    chosen = [choose_recipe(recipes, name) for name in projects] or list(recipes)
-    choose = _chooser(versions, all_releases=all_releases)
-    jobs = pipeline.plan(chosen, choose, baseline=baseline)
+    jobs = _plan(workspace, projects, versions, all_releases=all_releases, baseline=baseline)
     with console.Board() as board:
         outcomes = pipeline.build(workspace, jobs, board)
     for outcome in outcomes:
         if outcome.changed:
             console.note(f"{outcome.job.title}: built anew, changed: {', '.join(outcome.changed)}")
     _show_outcomes(outcomes)
+    unknown = [o.job.title for o in outcomes if o.wheel and not o.known_good and not baseline]
+    if unknown:
+        console.note(f"not among the known-good wheels: {', '.join(unknown)} (nox -s lock-wheels)")
     console.say(f"{console.duration(time.monotonic() - started)} in all")
     failed = [outcome.error for outcome in outcomes if outcome.error]
     if failed:
@@ -77,6 +87,62 @@ def build(
     if not baseline:
         _show_install_lines(workspace, outcomes)
     return 0
+
+
+@commands.command(name="reproduce")
+@click.argument("projects", nargs=-1)
+@click.option("--release", "versions", multiple=True, metavar="X", help="A release; repeatable.")
+@click.option("--all-releases", is_flag=True, help="Every release that the recipe carries.")
+def reproduce_wheels(
+    projects: tuple[str, ...], versions: tuple[str, ...], *, all_releases: bool
+) -> int:
+    """Build the wheels of PROJECTS (all recipes when none is named) twice, and compare."""
+    started = time.monotonic()
+    workspace = find_workspace()
+    jobs = _plan(workspace, projects, versions, all_releases=all_releases, baseline=False)
+    with console.Board() as board:
+        reproductions = reproduce.reproduce(workspace, jobs, board)
+    _show_reproductions(reproductions)
+    console.say(f"{console.duration(time.monotonic() - started)} in all")
+    return max(each.error.exit_code if each.error else 0 for each in reproductions)
+
+
+def _show_reproductions(reproductions: Sequence[reproduce.Reproduction]) -> None:
+    for variation in reproductions[0].variations:
+        console.say(str(variation))
+    console.say()
+    for each in reproductions:
+        if each.error:
+            _show(each.error)
+    rows = [
+        (
+            each.job.recipe.name,
+            each.job.version,
+            " ".join(dict.fromkeys(build.sha256 for build in each.builds)),
+            " and ".join(f"{build.seconds:.0f}" for build in each.builds),
+            each.verdict,
+        )
+        for each in reproductions
+    ]
+    console.table(("project", "version", "SHA-256", "seconds", "verdict"), rows)
+
+
+def _plan(
+    workspace: Workspace,
+    projects: Sequence[str],
+    versions: Sequence[str],
+    *,
+    all_releases: bool,
+    baseline: bool,
+) -> list[pipeline.Job]:
+    if versions and all_releases:
+        raise click.UsageError("--release and --all-releases exclude each other")
+    if versions and len(projects) != 1:
+        raise click.UsageError("--release needs exactly one project")
+    recipes = load_recipes(workspace.recipes, workspace.patches)
+    chosen = [choose_recipe(recipes, name) for name in projects] or list(recipes)
+    choose = _chooser(versions, all_releases=all_releases)
+    return pipeline.plan(chosen, choose, baseline=baseline)
 
 
 def _chooser(
@@ -140,6 +206,8 @@ def publish(projects: tuple[str, ...]) -> None:
     recipes = load_recipes(workspace.recipes, workspace.patches)
     names = [choose_recipe(recipes, name).name for name in projects]
     wheels = pipeline.verified_wheels(workspace, names)
+    for wheel in wheels:
+        audit.audit(wheel.path)
     destination = resolve_destination(workspace)
     published = publishing.publish(wheels, destination)
     rows = [
@@ -152,6 +220,76 @@ def publish(projects: tuple[str, ...]) -> None:
     lines = consume.install_lines(wheels, destination.simple_url)
     console.say(f"  {lines.pip}")
     console.say(f"  {lines.uv}")
+
+
+@commands.command()
+@click.argument("wheels", nargs=-1, required=True, type=click.Path(path_type=Path))
+def verify(wheels: tuple[Path, ...]) -> None:
+    """Check WHEELS again, with the buildinfo and the attestation beside each."""
+    for path in wheels:
+        found = audit.audit(path)
+        signed = f"signed by {', '.join(found.signers)}" if found.signers else "not signed"
+        console.say(f"{path.name}: good, {signed}")
+
+
+@commands.command()
+@click.argument("projects", nargs=-1)
+def attest(projects: tuple[str, ...]) -> None:
+    """Sign in-toto provenance for the wheels of PROJECTS (all when none is named)."""
+    for record in _verified_records(find_workspace(), projects):
+        console.say(f"{provenance.attest(record)}")
+
+
+@commands.command(name="rebuild")
+@click.argument("wheel")
+def rebuild_wheel(wheel: str) -> None:
+    """Build WHEEL, a path or a URL, again from what it records, and compare."""
+    workspace = find_workspace()
+    recipes = load_recipes(workspace.recipes, workspace.patches)
+    made = rebuild.rebuild(workspace, recipes, wheel)
+    console.say(f"{made.name}: identical, {made.sha256}")
+
+
+@commands.command(name="lock-wheels")
+@click.argument("projects", nargs=-1)
+def lock_wheels(projects: tuple[str, ...]) -> None:
+    """Take the wheels of PROJECTS (all when none is named) into the lock of known-good wheels."""
+    workspace = find_workspace()
+    changed = known.accept(workspace.known_good, _verified_records(workspace, projects))
+    for entry in changed:
+        console.say(f"{entry.wheel}: {entry.sha256}")
+    console.say(f"{len(changed)} entries of {workspace.known_good.name} are new")
+
+
+def _verified_records(workspace: Workspace, projects: Sequence[str]) -> list[inputs.Record]:
+    """The records of the wheels in wheels/, all of which still have the bytes they name."""
+    recipes = load_recipes(workspace.recipes, workspace.patches)
+    names = [choose_recipe(recipes, name).name for name in projects]
+    verified = {wheel.path for wheel in pipeline.verified_wheels(workspace, names)}
+    records = inputs.read_records(workspace.wheels)
+    return [record for record in records if record.wheel in verified]
+
+
+@commands.command(name="update-pins")
+@click.option("--keep", is_flag=True, help="Keep the versions that still fit.")
+def update_pins(*, keep: bool) -> None:
+    """Resolve every lock in src/freewheel/pins/ again, and say what changed."""
+    changes = locks.update(find_workspace(), upgrade=not keep)
+    rows = [(c.lock, c.package, c.before or "-", c.after or "-") for c in changes]
+    if rows:
+        console.table(("lock", "package", "was", "is"), rows)
+    console.say(f"{len(rows)} changes")
+
+
+@commands.command()
+@click.argument("wheel", type=click.Path(path_type=Path))
+def explain(wheel: Path) -> None:
+    """Say what WHEEL is made of: upstream's release, the patches and why, the pins, the digest."""
+    # Imported here: it brings in what reads SBOMs, which the other commands need not wait for.
+    from freewheel import explain as explaining  # noqa: PLC0415
+
+    for line in explaining.explain(wheel, root=explaining.find_checkout()):
+        console.say(line)
 
 
 @commands.command()

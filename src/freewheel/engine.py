@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shlex
 import shutil
 import struct
 import tarfile
@@ -74,9 +75,10 @@ class Engine:
 def find_engine(workspace: Workspace, *, may_install: bool) -> Engine:
     """The engine that will be used: Docker whose daemon answers, else Podman that starts.
 
-    ``FREEWHEEL_ENGINE`` (``docker`` or ``podman``) leaves only that one. With ``may_install``, as
-    root on Debian or Ubuntu, Podman's packages are installed when there is no engine. Raises
-    EngineError, which names the command to type.
+    ``FREEWHEEL_ENGINE`` (``docker`` or ``podman``) leaves only that one;
+    ``FREEWHEEL_ENGINE_ARGS``, in a shell's quoting, is added to the options of each container.
+    With ``may_install``, as root on Debian or Ubuntu, Podman's packages are installed when there
+    is no engine. Raises EngineError, which names the command to type.
     """
     forced = forced_engine(os.environ)
     problems: list[str] = []
@@ -107,6 +109,17 @@ def forced_engine(environ: Mapping[str, str]) -> EngineName | None:
             raise EngineError(
                 f"FREEWHEEL_ENGINE is {other!r}", hint="set it to docker or podman, or unset it"
             )
+
+
+def extra_args(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """What ``FREEWHEEL_ENGINE_ARGS`` adds. Raises EngineError where its quotes do not close."""
+    text = environ.get("FREEWHEEL_ENGINE_ARGS", "")
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise EngineError(
+            f"FREEWHEEL_ENGINE_ARGS is {text!r}: {error}", hint="quote it as for a shell"
+        ) from error
 
 
 def missing_packages(host: Host) -> tuple[str, ...]:
@@ -164,8 +177,8 @@ def _find_docker(workspace: Workspace, problems: list[str]) -> Engine | None:
     engine = Engine(
         name="docker",
         version=version,
-        create_args=_label_args(),
-        reasons=(f"docker {version}: its daemon answers and a container started",),
+        create_args=_create_args(),
+        reasons=(f"docker {version}: its daemon answers and a container started", *_more()),
     )
     problem = _probe(engine, workspace)
     if problem:
@@ -183,9 +196,9 @@ def _find_podman(workspace: Workspace, problems: list[str]) -> Engine | None:
         engine = Engine(
             name="podman",
             version=version,
-            create_args=_label_args(),
+            create_args=_create_args(),
             environment=settings,
-            reasons=(*reasons, f"podman {version}: a container started"),
+            reasons=(*reasons, f"podman {version}: a container started", *_more()),
         )
         problem = _probe(engine, workspace)
         if not problem:
@@ -355,5 +368,10 @@ def remove_leftovers(engine: Engine) -> None:
             engine.call("rm", "--force", identifier, check=False, timeout=_PROBE_TIMEOUT)
 
 
-def _label_args() -> tuple[str, ...]:
-    return (f"--label={OWNER_LABEL}={this_process()}",)
+def _create_args() -> tuple[str, ...]:
+    return (f"--label={OWNER_LABEL}={this_process()}", *extra_args(os.environ))
+
+
+def _more() -> tuple[str, ...]:
+    extra = extra_args(os.environ)
+    return (f"FREEWHEEL_ENGINE_ARGS adds {shlex.join(extra)}",) if extra else ()

@@ -107,10 +107,46 @@ class PostgresError(FreewheelError):
     exit_code = 22
 
 
+class KnownGoodError(FreewheelError):
+    """A wheel is not the one that is known to come of its inputs."""
+
+    exit_code = 24
+
+
+class AttestationError(FreewheelError):
+    """An attestation cannot be made, or does not hold."""
+
+    exit_code = 25
+
+
+class RebuildError(FreewheelError):
+    """A wheel cannot be built again from what it records, or comes out with other bytes."""
+
+    exit_code = 26
+
+
+class AnnotateError(FreewheelError):
+    """A wheel cannot be made to say what is in it."""
+
+    exit_code = 27
+
+
+class ExplainError(FreewheelError):
+    """A file is not a wheel that can be read, or not one that Freewheel made."""
+
+    exit_code = 28
+
+
 class BusyError(FreewheelError):
     """Another Freewheel process holds the lock that this one needs."""
 
     exit_code = 21
+
+
+class ReproduceError(FreewheelError):
+    """Two independent builds of a wheel differ, or one of them failed."""
+
+    exit_code = 23
 
 
 class CommandFailed(FreewheelError):  # noqa: N818  reads as what happened

@@ -123,6 +123,19 @@ def add(simple: Path, wheel: VerifiedWheel) -> Added | AlreadyThere:
     return AlreadyThere(path=target) if listed else Added(path=target)
 
 
+def attach(simple: Path, project: str, wheel: Path, suffix: str) -> None:
+    """Lay the file ``<wheel><suffix>`` from beside ``wheel`` beside the listed one.
+
+    It is not listed: who has a wheel's URL adds the suffix. Nothing but the wheel decides whether
+    a file of the index may change, so this one may be replaced.
+    """
+    source = wheel.with_name(wheel.name + suffix)
+    target = simple / project / source.name
+    content = source.read_bytes()
+    if not target.is_file() or target.read_bytes() != content:
+        files.write_bytes(target, content)
+
+
 def yank(simple: Path, filename: str, *, reason: str | None) -> None:
     """Mark a listed file as not to be chosen any more (PEP 592); ``reason`` None lifts the mark.
 
@@ -364,8 +377,18 @@ def _project_problems(directory: Path) -> list[str]:
     for entry in entries:
         problems += _file_problems(directory / entry.filename, entry)
     expected = {*_PAGES, *(e.filename for e in entries), *(e.filename + _METADATA for e in entries)}
-    unlisted = {path.name for path in directory.iterdir()} - expected
+    unlisted = {
+        path.name
+        for path in directory.iterdir()
+        if path.name not in expected and not _is_attached(path.name, entries)
+    }
     return problems + [f"{name}: lies there unlisted" for name in sorted(unlisted)]
+
+
+def _is_attached(name: str, entries: Iterable[_Entry]) -> bool:
+    """Whether a file lies beside a listed wheel, as ``attach`` lays it."""
+    beside = any(name.startswith(f"{entry.filename}.") for entry in entries)
+    return beside and not name.endswith(files.PARTIAL)
 
 
 def _file_problems(path: Path, entry: _Entry) -> list[str]:

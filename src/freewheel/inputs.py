@@ -16,11 +16,17 @@ from freewheel.recipe import Recipe, Release
 
 SUFFIX = ".buildinfo.json"
 BUILD_REQUIREMENTS = Path(__file__).with_name("pins") / "build-requirements.txt"
+PUBLISHER = Path(__file__).with_name("pins") / "publisher.toml"
 _SCHEMA = 1
 # The modules whose code shapes a wheel's bytes, or says whether it is any good. The others may
 # change without a new build.
-_PIPELINE = ("archives", "importing", "patches", "sdist", "source", "verify", "wheel")
-_TOOLS = ("build", "cibuildwheel")
+_PIPELINE = (
+    *("annotate", "archives", "importing", "patches", "sbom"),
+    *("sdist", "source", "verify", "wheel"),
+)
+_TOOLS = ("build", "cibuildwheel", "cyclonedx-python-lib")
+# Only known once an image is chosen; the manifest then follows from the identity.
+_OF_THE_IMAGE = ("image", "image manifest")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +55,7 @@ def gather(
         "source archive": release.sha256,
         "recipe": _recipe_digest(recipe, release),
         "build requirements": files.sha256(BUILD_REQUIREMENTS),
+        "publisher": files.sha256(PUBLISHER),
         "pipeline": _pipeline_digest(),
     }
     inputs |= {tool: importlib.metadata.version(tool) for tool in _TOOLS}
@@ -63,7 +70,7 @@ def changed(
     names = [
         name
         for name in sorted(recorded.keys() | current.keys())
-        if name != "image" and recorded.get(name) != current.get(name)
+        if name not in _OF_THE_IMAGE and recorded.get(name) != current.get(name)
     ]
     if recorded.get("image") not in images:
         names.append("image")
@@ -73,7 +80,7 @@ def changed(
 def read_records(directory: Path) -> list[Record]:
     """The records beside the wheels of a directory; what cannot be read counts as absent."""
     paths = sorted(directory.glob(f"*{SUFFIX}"))
-    return [record for path in paths if (record := _read(path))]
+    return [record for path in paths if (record := read_record(path))]
 
 
 def find_record(directory: Path, *, project: str, version: str, target: str) -> Record | None:
@@ -101,7 +108,8 @@ def write_record(record: Record) -> None:
     files.write_text(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
-def _read(path: Path) -> Record | None:
+def read_record(path: Path) -> Record | None:
+    """The record in that file; None where it is absent, damaged or of another schema."""
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if content["schema"] != _SCHEMA:
@@ -127,6 +135,11 @@ def _recipe_digest(recipe: Recipe, release: Release) -> str:
         "version-pattern": recipe.version_pattern,
         "generated": [str(path) for path in recipe.generated],
         "epoch": release.source_date_epoch,
+        "source-url": recipe.source_url,
+        "vendored": [
+            (part.name, part.version, part.licence, str(part.path), part.purl)
+            for part in release.vendored
+        ],
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

@@ -13,10 +13,13 @@ from functools import partial
 from pathlib import Path
 
 from freewheel import (
+    annotate,
     console,
     files,
+    git,
     index,
     inputs,
+    known,
     patches,
     sdist,
     source,
@@ -59,6 +62,7 @@ class Job:
 class Outcome:
     """What became of a job: its wheel, or the error that ended it.
 
+    ``known_good`` says that the lock of known-good wheels has these bytes for these inputs;
     ``seconds`` is the time that the job itself was worked on. ``changed`` names the inputs that
     made a build necessary; it is empty for a fresh wheel and for a first build.
     """
@@ -66,6 +70,7 @@ class Outcome:
     job: Job
     wheel: verify.VerifiedWheel | verify.BaselineWheel | None = None
     fresh: bool = False
+    known_good: bool = False
     changed: tuple[str, ...] = ()
     seconds: float = 0.0
     error: FreewheelError | None = None
@@ -76,6 +81,7 @@ class _Prepared:
     """A job whose sdist is made."""
 
     job: Job
+    series: tuple[patches.Patch, ...]
     sdist: sdist.Sdist
     inputs: dict[str, str]
     scratch: Path
@@ -181,9 +187,12 @@ def _look(workspace: Workspace, job: Job) -> Outcome:
     found = _recall(job, record)
     if found is None:
         return Outcome(job=job, changed=("the wheel itself",))
-    if isinstance(found, verify.VerifiedWheel):
-        index.add(workspace.simple, found)
-    return Outcome(job=job, wheel=found, fresh=True)
+    if isinstance(found, verify.BaselineWheel):
+        return Outcome(job=job, wheel=found, fresh=True)
+    index.add(workspace.simple, found)
+    index.attach(workspace.simple, record.project, record.wheel, inputs.SUFFIX)
+    known_good = _is_known_good(workspace, record)
+    return Outcome(job=job, wheel=found, known_good=known_good, fresh=True)
 
 
 def _recall(job: Job, record: inputs.Record) -> verify.VerifiedWheel | verify.BaselineWheel | None:
@@ -223,6 +232,7 @@ def _prepare(workspace: Workspace, job: Job, board: Board) -> _Prepared:
         )
     return _Prepared(
         job=job,
+        series=series,
         sdist=made,
         inputs=_inputs_of(job),
         scratch=scratch,
@@ -243,7 +253,7 @@ def _ready_builder(workspace: Workspace, target: str, board: Board) -> _Builder:
 
 
 def _finish(workspace: Workspace, ready: _Prepared, builder: _Builder, board: Board) -> Outcome:
-    """build, verify, and the way out of quarantine."""
+    """build, annotate, verify, and the way out of quarantine."""
     job = ready.job
     started = time.monotonic()
     with board.stage(job.title, "wheel"):
@@ -258,14 +268,38 @@ def _finish(workspace: Workspace, ready: _Prepared, builder: _Builder, board: Bo
             ),
             log=ready.log,
         )
+    with board.stage(job.title, "annotate"):
+        annotated = annotate.annotate(
+            built,
+            job.recipe,
+            ready.series,
+            files.empty_directory(ready.scratch / "annotated"),
+            image=builder.image,
+            requirements=inputs.BUILD_REQUIREMENTS,
+            publisher=inputs.PUBLISHER,
+        )
     with board.stage(job.title, "verify"):
         scratch = files.empty_directory(ready.scratch / "verify")
         check = verify.check_baseline if job.baseline else verify.verify
-        checked = check(built, job.recipe, interpreter=builder.interpreter, scratch=scratch)
+        checked = check(annotated, job.recipe, interpreter=builder.interpreter, scratch=scratch)
+    record = _record(ready, builder, checked, commit=git.clean_commit(workspace.root))
+    known_good = not job.baseline and _is_known_good(workspace, record)
     placed = _place(workspace, checked)
-    inputs.write_record(_record(ready, builder, placed))
+    inputs.write_record(replace(record, wheel=placed.path))
+    if not job.baseline:
+        index.attach(workspace.simple, record.project, placed.path, inputs.SUFFIX)
     shutil.rmtree(ready.scratch)
-    return Outcome(job=job, wheel=placed, seconds=ready.seconds + time.monotonic() - started)
+    seconds = ready.seconds + time.monotonic() - started
+    return Outcome(job=job, wheel=placed, known_good=known_good, seconds=seconds)
+
+
+def _is_known_good(workspace: Workspace, record: inputs.Record) -> bool:
+    """Whether the lock has these inputs with these bytes; with others, it raises."""
+    at_hand = [
+        workspace.wheels / record.wheel.name,
+        workspace.simple / record.project / record.wheel.name,
+    ]
+    return known.judge(known.read(workspace.known_good), record, at_hand=at_hand)
 
 
 def _place(
@@ -285,7 +319,11 @@ def _place(
 
 
 def _record(
-    ready: _Prepared, builder: _Builder, wheel: verify.VerifiedWheel | verify.BaselineWheel
+    ready: _Prepared,
+    builder: _Builder,
+    wheel: verify.VerifiedWheel | verify.BaselineWheel,
+    *,
+    commit: str,
 ) -> inputs.Record:
     failures = wheel.failures if isinstance(wheel, verify.BaselineWheel) else ()
     return inputs.Record(
@@ -294,11 +332,13 @@ def _record(
         version=wheel.version,
         sha256=wheel.sha256,
         size=wheel.size,
-        inputs=ready.inputs | {"image": builder.image.identity},
+        inputs=ready.inputs
+        | {"image": builder.image.identity, "image manifest": builder.image.manifest},
         details={
             "checks": verify.CHECKS,
+            "commit": commit,
             "failed checks": failures,
-            "image": {"manifest": builder.image.manifest, "origin": builder.image.origin},
+            "image": builder.image.origin,
             "interpreter": builder.interpreter.version,
         },
     )

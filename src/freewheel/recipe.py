@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
+from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 from pydantic import (
@@ -27,6 +28,20 @@ from freewheel.errors import RecipeError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Vendored:
+    """A part of another project that lies in the source tree at ``path`` and gets into the wheel.
+
+    ``licence`` is an SPDX expression; ``purl`` a package URL, by which advisories are found, or "".
+    """
+
+    name: str
+    version: str
+    licence: str
+    path: PurePosixPath
+    purl: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
     """One upstream release that a recipe carries, with the patch series for it.
 
@@ -40,6 +55,7 @@ class Release:
     released: datetime
     revision: int
     patches: tuple[Path, ...]
+    vendored: tuple[Vendored, ...] = ()
 
     @property
     def local_version(self) -> str:
@@ -125,6 +141,13 @@ def _placeholder(value: str) -> str:
     return value
 
 
+def _spdx(value: str) -> str:
+    try:
+        return canonicalize_license_expression(value)
+    except InvalidLicenseExpression as error:
+        raise ValueError(f"must be an SPDX licence expression: {error}") from error
+
+
 Sentence = Annotated[str, StringConstraints(min_length=1, max_length=80, pattern=r"^[^\n]+$")]
 ProjectName = Annotated[str, StringConstraints(min_length=1), AfterValidator(_canonical)]
 ImportName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*$")]
@@ -134,6 +157,9 @@ VersionPattern = Annotated[str, AfterValidator(_placeholder)]
 Target = Annotated[str, StringConstraints(pattern=r"^cp\d+t?-[a-z]+_[a-z0-9_]+$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Moment = Annotated[datetime, BeforeValidator(_toml_datetime), AfterValidator(_utc)]
+Word = Annotated[str, StringConstraints(pattern=r"^\S+$")]
+Licence = Annotated[str, AfterValidator(_spdx)]
+PackageUrl = Annotated[str, StringConstraints(pattern=r"^pkg:[a-z]+/\S+@\S+$")]
 PatchName = Annotated[str, StringConstraints(pattern=r"^\d{4}-[a-z0-9]+(-[a-z0-9]+)*\.patch$")]
 
 
@@ -160,11 +186,20 @@ class _BuildTable(_Table):
     generated: list[TreePath] = []
 
 
+class _VendoredTable(_Table):
+    name: Word
+    version: Word
+    licence: Licence
+    path: TreePath
+    purl: PackageUrl | None = None
+
+
 class _ReleaseTable(_Table):
     sha256: Digest
     released: Moment
     revision: int
     patches: list[PatchName]
+    vendored: list[_VendoredTable] = []
 
 
 class _RecipeFile(_Table):
@@ -238,6 +273,7 @@ def _to_recipe(path: Path, table: _RecipeFile, patches: Path) -> Recipe:
             patches=tuple(
                 patches / table.project.name / version / name for name in release.patches
             ),
+            vendored=tuple(_to_vendored(part) for part in release.vendored),
         )
         for version, release in table.releases.items()
     ]
@@ -252,6 +288,16 @@ def _to_recipe(path: Path, table: _RecipeFile, patches: Path) -> Recipe:
         targets=tuple(table.build.targets),
         generated=tuple(PurePosixPath(name) for name in table.build.generated),
         releases=tuple(sorted(releases, key=_sort_key, reverse=True)),
+    )
+
+
+def _to_vendored(table: _VendoredTable) -> Vendored:
+    return Vendored(
+        name=table.name,
+        version=table.version,
+        licence=table.licence,
+        path=PurePosixPath(table.path),
+        purl=table.purl or "",
     )
 
 
@@ -289,6 +335,9 @@ def _release_problems(release: Release) -> Iterable[str]:
     names = [path.name for path in release.patches]
     if names != sorted(set(names)):
         yield f"{key}.patches: must be in order, each once: {', '.join(sorted(set(names)))}"
+    parts = [part.name for part in release.vendored]
+    if parts != sorted(set(parts)):
+        yield f"{key}.vendored: must be in order, each once: {', '.join(sorted(set(parts)))}"
     listed = set(release.patches)
     directory = release.patches[0].parent if release.patches else None
     present = set(directory.iterdir()) if directory and directory.is_dir() else set()
@@ -362,6 +411,8 @@ def _keys_at(location: Sequence[str | int]) -> list[str]:
         "releases": _ReleaseTable,
     }
     model = tables[location[0]] if location else _RecipeFile
+    if "vendored" in location[2:]:
+        model = _VendoredTable
     return [field.alias or name for name, field in model.model_fields.items()]
 
 

@@ -49,6 +49,7 @@ def make_sdist(
     release = tree.release
     version = release.version if baseline else release.local_version
     _check_generated(tree, recipe)
+    _check_vendored(tree, recipe)
     if not baseline:
         _set_version(tree.path, recipe, release)
     raw = files.empty_directory(directory / "raw")
@@ -105,6 +106,21 @@ def _check_generated(tree: PatchedTree, recipe: Recipe) -> None:
     if problems:
         raise SdistError(
             f"{recipe.name} {tree.release.version}: build.generated is not right",
+            problems=problems,
+            hint=f"mend it in {recipe.path.name}",
+        )
+
+
+def _check_vendored(tree: PatchedTree, recipe: Recipe) -> None:
+    """What the recipe says is vendored must be there, or the SBOM would list what is not."""
+    problems = [
+        f"{part.name}: the source has no {part.path}"
+        for part in tree.release.vendored
+        if not (tree.path / part.path).exists()
+    ]
+    if problems:
+        raise SdistError(
+            f"{recipe.name} {tree.release.version}: vendored is not right",
             problems=problems,
             hint=f"mend it in {recipe.path.name}",
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from email.message import Message
@@ -40,6 +41,8 @@ CHECKS = {
     "FW105": "RECORD lists every file with its right digest and size",
     "FW106": "no shared library was grafted into the wheel",
     "FW107": "there are extension modules, all for the free-threaded ABI",
+    "FW108": "the SBOM is there, validates and names this wheel's version (patched wheels only)",
+    "FW109": "upstream's licence files are in .dist-info/licenses",
     "FW201": "the wheel installs into a fresh environment",
     "FW202": "the package and each extension module import, with warnings as errors",
     "FW203": "after all imports the GIL is still off",
@@ -179,19 +182,29 @@ def static_failures(path: Path, project: str, version: str, target: str) -> Iter
             yield from _metadata_failures(archive, project, version)
             yield from _tag_failures(archive, {str(tag) for tag in tags}, target)
             yield from _record_failures(archive)
-    except zipfile.BadZipFile as error:
-        yield Failure(code="FW105", detail=f"not a zip archive: {error}")
+            if Version(version).local:
+                yield from _sbom_failures(archive, project, version)
+            yield from _licence_failures(archive)
+    except (zipfile.BadZipFile, zlib.error) as error:
+        yield Failure(code="FW105", detail=f"not a zip archive, or a damaged one: {error}")
         return
     yield from _grafted(members)
     yield from _extension_failures(members, target)
 
 
+def _dist_info_members(archive: zipfile.ZipFile, name: str) -> Iterator[str]:
+    """The members of that name, relative to a .dist-info directory; there should be one."""
+    for member in archive.namelist():
+        directory, _, rest = member.partition("/")
+        if directory.endswith(".dist-info") and rest == name:
+            yield member
+
+
 def _dist_info(archive: zipfile.ZipFile, name: str) -> Iterator[tuple[str, Message]]:
     """The files of that name in .dist-info directories, as headers; there should be one."""
-    for member in archive.namelist():
-        path = PurePosixPath(member)
-        if path.match("*.dist-info/" + name) and len(path.parts) == 2:  # noqa: PLR2004  directory, file
-            yield path.parts[0], HeaderParser().parsestr(archive.read(member).decode("utf-8"))
+    for member in _dist_info_members(archive, name):
+        text = archive.read(member).decode("utf-8")
+        yield member.partition("/")[0], HeaderParser().parsestr(text)
 
 
 def _metadata_failures(archive: zipfile.ZipFile, project: str, version: str) -> Iterator[Failure]:
@@ -235,6 +248,29 @@ def _record_failures(archive: zipfile.ZipFile) -> Iterator[Failure]:
         issues = getattr(error, "issues", None) or [str(error)]
         for issue in issues:
             yield Failure(code="FW105", detail=str(issue))
+
+
+def _sbom_failures(archive: zipfile.ZipFile, project: str, version: str) -> Iterator[Failure]:
+    # Imported where a wheel is checked: a build that finds nothing to do need not wait for it.
+    from freewheel import sbom  # noqa: PLC0415
+
+    found = list(_dist_info_members(archive, sbom.MEMBER))
+    if len(found) != 1:
+        yield Failure(code="FW108", detail=f"{len(found)} members .dist-info/{sbom.MEMBER}")
+    for member in found:
+        for problem in sbom.problems(archive.read(member), project, version):
+            yield Failure(code="FW108", detail=problem)
+
+
+def _licence_failures(archive: zipfile.ZipFile) -> Iterator[Failure]:
+    members = set(archive.namelist())
+    for directory, metadata in _dist_info(archive, "METADATA"):
+        listed = metadata.get_all("License-File", [])
+        if not listed:
+            yield Failure(code="FW109", detail="METADATA lists no License-File")
+        for name in listed:
+            if f"{directory}/licenses/{name}" not in members:
+                yield Failure(code="FW109", detail=f"{name} is listed, but not there")
 
 
 def _grafted(members: Iterable[str]) -> Iterator[Failure]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from freewheel import archives, files, process
+from freewheel import files, process
 from freewheel.engine import Engine
 from freewheel.errors import BuildError, CommandFailed
 from freewheel.image import BuilderImage
@@ -26,7 +25,7 @@ _PROJECT = "/project"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wheel:
-    """A wheel as it was built: repacked, in quarantine, not yet verified."""
+    """A wheel in quarantine: as it was built, then annotated, not yet verified."""
 
     path: Path
     release: Release
@@ -90,10 +89,7 @@ def build_wheel(
             hint="mend the cause, then run the same command again",
             output=error.output,
         ) from error
-    built = _only_wheel(raw, log)
-    path = directory / built.name
-    archives.repack_wheel(built, path, epoch=sdist.release.source_date_epoch)
-    shutil.rmtree(raw)
+    path = _only_wheel(raw, log)
     return Wheel(path=path, release=sdist.release, version=sdist.version, target=target)
 
 

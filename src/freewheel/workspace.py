@@ -36,6 +36,11 @@ class Workspace:
         return self.wheels / "baseline"
 
     @property
+    def known_good(self) -> Path:
+        """The lock of known-good wheels; tracked, unlike the rest of ``wheels/``."""
+        return self.wheels / "known-good.json"
+
+    @property
     def simple(self) -> Path:
         """The static index."""
         return self.wheels / "simple"

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -63,7 +64,8 @@ def kill_in(checkout: Checkout, stage: str, delay: float) -> bool:
     assert reached
     time.sleep(delay)
     alive = child.poll() is None
-    os.killpg(child.pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
     child.wait()
     return alive
 

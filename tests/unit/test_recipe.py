@@ -1,12 +1,12 @@
 """Recipes: what is valid is typed, and what is not is named with its file, its path and a mend."""
 
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
 from freewheel.errors import RecipeError
-from freewheel.recipe import choose_recipe, load_recipe, load_recipes
+from freewheel.recipe import Vendored, choose_recipe, load_recipe, load_recipes
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,6 +33,13 @@ sha256 = "2222222222222222222222222222222222222222222222222222222222222222"
 released = 2026-02-02T03:04:05+01:00
 revision = 3
 patches = []
+
+[[releases."1.10.0".vendored]]
+name = "tiny"
+version = "2.1"
+licence = "mit and apache-2.0"
+path = "vendor/tiny"
+purl = "pkg:github/example/tiny@v2.1"
 """
 
 
@@ -69,6 +76,36 @@ def test_a_valid_recipe_becomes_typed_values(tmp_path: Path, patches: Path) -> N
     assert older.local_version == "1.9.0+ft.1"
     assert older.sdist_name == "speedy-1.9.0.tar.gz"
     assert [path.name for path in older.patches] == ["0001-first.patch", "0002-second.patch"]
+
+
+def test_vendored_parts_belong_to_their_release(tmp_path: Path, patches: Path) -> None:
+    recipe = load_recipe(write(tmp_path), patches)
+
+    assert recipe.release("1.9.0").vendored == ()
+    assert recipe.release("1.10.0").vendored == (
+        Vendored(
+            name="tiny",
+            version="2.1",
+            licence="MIT AND Apache-2.0",
+            path=PurePosixPath("vendor/tiny"),
+            purl="pkg:github/example/tiny@v2.1",
+        ),
+    )
+
+
+def test_a_vendored_part_needs_no_package_url(tmp_path: Path, patches: Path) -> None:
+    text = VALID.replace('purl = "pkg:github/example/tiny@v2.1"\n', "")
+
+    (part,) = load_recipe(write(tmp_path, text), patches).release("1.10.0").vendored
+    assert part.purl == ""
+
+
+def test_vendored_parts_are_in_order_each_once(tmp_path: Path, patches: Path) -> None:
+    part = VALID[VALID.index("[[releases") :]
+
+    assert problems(tmp_path, patches, VALID + part) == [
+        'speedy.toml: releases."1.10.0".vendored: must be in order, each once: tiny'
+    ]
 
 
 def test_the_newest_release_is_the_default_by_version_not_by_text(
@@ -112,6 +149,16 @@ def test_the_newest_release_is_the_default_by_version_not_by_text(
         ('releases."1.10.0"', 'releases."latest"', 'releases."?latest"?: not a version'),
         ('["cp314t-manylinux_x86_64"]', "[]", "build.targets: names no target"),
         ('["cp314t-manylinux_x86_64"]', '["linux"]', "build.targets.0: 'linux' does not match"),
+        (
+            "licence =",
+            "license =",
+            'releases."1.10.0".vendored.0.license: unknown key; did you mean licence?',
+        ),
+        ('path = "vendor', 'path = "/vendor', "vendored.0.path: must be a path inside the source"),
+        ('"mit and', '"made up and', "vendored.0.licence: must be an SPDX licence expression"),
+        ('"pkg:github', '"github', "vendored.0.purl: 'github/example/tiny@v2.1' does not match"),
+        ('version = "2.1"', "version = 2.1", "vendored.0.version: input should be a valid string"),
+        ('version = "2.1"\n', "", "vendored.0.version: missing"),
     ],
 )
 def test_each_fault_is_named_with_its_path(

@@ -1,0 +1,127 @@
+"""Each wheel says what is in it: to scanners in its SBOM, to people in METADATA and `explain`."""
+
+import re
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.metadata import Metadata
+
+from freewheel import annotate, explain, sbom, source
+from freewheel.interpreter import Interpreter
+from freewheel.patches import read_series
+from freewheel.recipe import Release, Vendored, load_recipes
+from tests.integration.conftest import ROOT, Checkout, make_environment
+
+pytestmark = pytest.mark.integration
+
+RELEASES = [
+    pytest.param(release, id=f"{release.project}-{release.version}")
+    for recipe in load_recipes(ROOT / "recipes", ROOT / "patches")
+    for release in recipe.releases
+]
+VENDORED = [
+    pytest.param(release, part, id=f"{release.project}-{release.version}-{part.name}")
+    for recipe in load_recipes(ROOT / "recipes", ROOT / "patches")
+    for release in recipe.releases
+    for part in release.vendored
+]
+# How the headers of a part say its version: MAJOR, MINOR and PATCH.
+MACRO = r"#define {name}_VERSION_{part} (\d+)"
+
+
+def upstream(checkout: Checkout, release: Release) -> dict[str, bytes]:
+    """Files of upstream's sdist, by their path in the source tree."""
+    archive = source.fetch(release, checkout.workspace.sources)
+    with tarfile.open(archive.path) as tar:
+        return {
+            member.name.partition("/")[2]: file.read()
+            for member in tar.getmembers()
+            if (file := tar.extractfile(member))
+        }
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_the_wheel_says_what_is_in_it(built: Checkout, release: Release) -> None:
+    record = built.record(release.project, release.local_version)
+    info = f"{release.project}-{release.local_version}.dist-info"
+    with zipfile.ZipFile(record.wheel) as archive:
+        content = archive.read(f"{info}/{sbom.MEMBER}")
+        metadata = Metadata.from_email(archive.read(f"{info}/METADATA"), validate=True)
+        licences = {
+            name: archive.read(f"{info}/licenses/{name}") for name in metadata.license_files or ()
+        }
+
+    assert sbom.problems(content, release.project, release.local_version) == []
+    assert record.inputs["image"].encode() in content
+    description = metadata.description or ""
+    assert description.startswith(f"This is {release.project} {release.local_version}, a patched")
+    assert f"{info}/{sbom.MEMBER}" in description
+    for patch in read_series(release):
+        assert f"- {patch.defect}: " in description
+    assert annotate.UPSTREAM_LABEL in (metadata.project_urls or {})
+    theirs = upstream(built, release)
+    assert licences
+    assert licences == {name: theirs[name] for name in licences}
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_pip_shows_that_it_is_patched_and_where_the_sbom_is(
+    built: Checkout, interpreter: Interpreter, tmp_path: Path, release: Release
+) -> None:
+    environment = make_environment(tmp_path / "environment", interpreter, seed=["--seed"])
+    environment.install(built.record(release.project, release.local_version).wheel)
+
+    shown = environment.run("-m", "pip", "show", "--verbose", "--files", release.project).stdout
+
+    assert f"Version: {release.local_version}\n" in shown
+    assert f"{annotate.UPSTREAM_LABEL}, https://" in shown
+    assert f"{release.local_version}.dist-info/{sbom.MEMBER}\n" in shown
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_explain_tells_the_patches_and_their_probes(built: Checkout, release: Release) -> None:
+    record = built.record(release.project, release.local_version)
+
+    printed = built.freewheel("explain", str(record.wheel))
+    here = explain.explain(record.wheel, root=ROOT)
+
+    assert record.sha256 in printed
+    for patch in read_series(release):
+        assert f"  {patch.name}\n    mends     {patch.defect}: {patch.summary}\n" in printed
+        assert f"    proven by probes/{release.project}/{patch.defect}.py" in here
+        assert patch.sha256 in printed
+    for part in release.vendored:
+        assert f"  {part.name} {part.version} (" in printed
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_a_baseline_says_nothing(built: Checkout, release: Release) -> None:
+    record = built.record(release.project, release.version, baseline=True)
+
+    said = built.freewheel("explain", str(record.wheel), code=28)
+
+    assert "was not made by Freewheel" in said
+
+
+@pytest.mark.parametrize(("release", "part"), VENDORED)
+def test_what_the_recipe_says_of_a_vendored_part_is_what_the_source_says(
+    built: Checkout, release: Release, part: Vendored
+) -> None:
+    theirs = {
+        path: content
+        for path, content in upstream(built, release).items()
+        if Path(path).is_relative_to(part.path)
+    }
+
+    assert theirs
+    if part.name == "pgproto":
+        return  # upstream does not write its version down
+    headers = b"".join(theirs[path] for path in sorted(theirs) if path.endswith(".h")).decode()
+    name = part.name.upper().replace("-", "_")
+    found = [
+        re.findall(MACRO.format(name=name, part=word), headers)
+        for word in ("MAJOR", "MINOR", "PATCH")
+    ]
+    assert ".".join(number for (number,) in found) == part.version

@@ -1,0 +1,133 @@
+"""A wheel from the index is built again from what it records, and comes out identical."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from freewheel import files, inputs
+from tests.integration.conftest import Checkout, make_checkout
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def web(built: Checkout) -> Iterator[str]:
+    """The static index on a plain web server."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"],
+        cwd=built.workspace.simple,
+        stderr=subprocess.DEVNULL,
+    )
+    while server.poll() is None:
+        with socket.socket() as client:
+            if client.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.05)
+    yield f"http://127.0.0.1:{port}"
+    server.terminate()
+    server.wait()
+
+
+@pytest.fixture
+def fresh(built: Checkout, tmp_path: Path) -> Checkout:
+    """A checkout that has built nothing, with a cache of its own."""
+    checkout = make_checkout(
+        tmp_path / "mine", cache=tmp_path / "cache", data=tmp_path / "data", copy=True
+    )
+    checkout.workspace.cache.mkdir()
+    for shared in ("engine", "interpreters"):
+        if (built.workspace.cache / shared).exists():
+            (checkout.workspace.cache / shared).symlink_to(built.workspace.cache / shared)
+    return checkout
+
+
+def test_a_wheel_from_the_index_is_rebuilt_identically(
+    built: Checkout, fresh: Checkout, web: str
+) -> None:
+    record = built.record("httptools", "0.9.0+ft.1")
+    url = f"{web}/httptools/{quote(record.wheel.name, safe='')}"
+
+    said = fresh.freewheel("rebuild", url)
+
+    assert f"{record.wheel.name}: identical, {record.sha256}" in said
+    assert not fresh.workspace.wheels.exists()
+
+
+def test_a_checkout_with_another_patch_names_it(built: Checkout, fresh: Checkout) -> None:
+    record = built.record("httptools", "0.9.0+ft.1")
+    patch = next((fresh.workspace.patches / "httptools" / "0.9.0").iterdir())
+    before = files.sha256(patch)
+    patch.write_text(patch.read_text().replace("Forwarded: no", "Forwarded: not-needed"))
+
+    said = fresh.freewheel("rebuild", str(record.wheel), code=26)
+
+    assert f"patch {patch.name}: {before} then, {files.sha256(patch)} here" in said
+
+
+def test_a_checkout_with_another_revision_says_so(built: Checkout, fresh: Checkout) -> None:
+    record = built.record("httptools", "0.9.0+ft.1")
+    recipe = fresh.workspace.recipes / "httptools.toml"
+    recipe.write_text(recipe.read_text().replace("revision = 1", "revision = 2"))
+
+    said = fresh.freewheel("rebuild", str(record.wheel), code=26)
+
+    assert "0.9.0+ft.2" in said
+
+
+def test_a_wheel_whose_bytes_are_not_the_recorded_ones(
+    built: Checkout, fresh: Checkout, tmp_path: Path
+) -> None:
+    record = built.record("httptools", "0.9.0+ft.1")
+    for suffix in ("", inputs.SUFFIX):
+        shutil.copy(record.wheel.with_name(record.wheel.name + suffix), tmp_path)
+    changed = tmp_path / record.wheel.name
+    changed.write_bytes(changed.read_bytes() + b"x")
+
+    assert "not about these bytes" in fresh.freewheel("rebuild", str(changed), code=26)
+
+
+def test_without_its_buildinfo_a_wheel_cannot_be_rebuilt(fresh: Checkout, web: str) -> None:
+    said = fresh.freewheel("rebuild", f"{web}/httptools/none-1.0-py3-none-any.whl", code=26)
+
+    assert "cannot be had" in said
+    assert "buildinfo" in said
+
+
+def test_the_lock_of_known_good_wheels_is_kept(built: Checkout) -> None:
+    workspace = built.workspace
+    try:
+        assert "6 entries" in built.freewheel("lock-wheels")
+        assert "known-good" not in built.freewheel("build", "httptools")
+
+        # As if these inputs had once given other bytes.
+        lock = json.loads(workspace.known_good.read_text())
+        for entry in lock["wheels"]:
+            if (entry["project"], entry["version"]) == ("httptools", "0.9.0+ft.1"):
+                entry["sha256"] = "0" * 64
+        workspace.known_good.write_text(json.dumps(lock))
+        said = built.freewheel("build", "httptools", code=24)
+        assert "the same inputs gave other bytes" in said
+        assert built.record("httptools", "0.9.0+ft.1").sha256 in said
+    finally:
+        workspace.known_good.unlink(missing_ok=True)
+
+
+def test_verify_finds_every_wheel_good(built: Checkout) -> None:
+    wheels = sorted(str(path) for path in built.workspace.wheels.glob("*.whl"))
+
+    said = built.freewheel("verify", *wheels)
+
+    assert said.count(": good, not signed") == len(wheels) == 6
