@@ -157,7 +157,7 @@ def introduction(
         return _MARKUP.sub(r"\\\g<0>", text) if markup else text
 
     project, version = wheel.release.project, wheel.release.version
-    defects = [f"- {patch.defect}: {plain(patch.summary)}" for patch in series]
+    defects = [f"- {', '.join(patch.defects)}: {plain(patch.summary)}" for patch in series]
     mended = "Its patches mend these defects:" if defects else "It carries no patch."
     what = (
         f"This is {project} {wheel.version}, a patched build of {project} {version} for "

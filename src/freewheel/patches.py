@@ -49,9 +49,9 @@ class Patch:
         return self.fields["Description"].splitlines()[0]
 
     @property
-    def defect(self) -> str:
-        """The identifier of the defect that the patch mends."""
-        return self.fields["X-Defect"]
+    def defects(self) -> tuple[str, ...]:
+        """The identifiers of the defects that the patch mends; one cause can have several."""
+        return tuple(name.strip() for name in self.fields["X-Defect"].split(","))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -204,10 +204,11 @@ def _patch(release: Release, patch: patches.Patch) -> Patch:
         resolves=[
             IssueType(
                 type=IssueClassification.DEFECT,
-                id=patch.defect,
+                id=defect,
                 name=patch.summary,
                 description=patch.fields["Description"],
             )
+            for defect in patch.defects
         ],
     )
 

@@ -59,7 +59,7 @@ def test_the_wheel_says_what_is_in_it(built: Checkout, release: Release) -> None
     assert description.startswith(f"This is {release.project} {release.local_version}, a patched")
     assert f"{info}/{sbom.MEMBER}" in description
     for patch in read_series(release):
-        assert f"- {patch.defect}: " in description
+        assert f"- {', '.join(patch.defects)}: " in description
     assert annotate.UPSTREAM_LABEL in (metadata.project_urls or {})
     theirs = upstream(built, release)
     assert licences
@@ -89,8 +89,9 @@ def test_explain_tells_the_patches_and_their_probes(built: Checkout, release: Re
 
     assert record.sha256 in printed
     for patch in read_series(release):
-        assert f"  {patch.name}\n    mends     {patch.defect}: {patch.summary}\n" in printed
-        assert f"    proven by probes/{release.project}/{patch.defect}.py" in here
+        assert f"  {patch.name}\n    mends     {patch.defects[0]}: {patch.summary}\n" in printed
+        for defect in patch.defects:
+            assert f"    proven by probes/{release.project}/{defect}.py" in here
         assert patch.sha256 in printed
     for part in release.vendored:
         assert f"  {part.name} {part.version} (" in printed

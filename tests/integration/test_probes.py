@@ -12,10 +12,11 @@ from tests.integration.conftest import ROOT, Checkout, make_environment
 pytestmark = pytest.mark.integration
 
 PATCHES = [
-    pytest.param(release, patch.defect, id=f"{release.project}-{release.version}-{patch.defect}")
+    pytest.param(release, defect, id=f"{release.project}-{release.version}-{defect}")
     for recipe in load_recipes(ROOT / "recipes", ROOT / "patches")
     for release in recipe.releases
     for patch in read_series(release)
+    for defect in patch.defects
 ]
 RUNS = 3
 

@@ -75,8 +75,16 @@ def test_a_patch_is_applied_and_its_header_read(tmp_path: Path, tree: Path) -> N
     assert "line eleven and a half\n" in (tree / "speedy" / "core.py").read_text()
     assert patched.changed == {"speedy/core.py"}
     assert patched.series[0].summary == "Count without a race"
-    assert patched.series[0].defect == "S1"
+    assert patched.series[0].defects == ("S1",)
     assert patched.series[0].fields["Description"].endswith("\n\nNow it is one.")
+
+
+def test_one_cause_can_have_several_defects(tmp_path: Path) -> None:
+    text = HEADER.replace("X-Defect: S1", "X-Defect: S1, S2") + DIFF
+
+    (patch,) = read_series(release(write(tmp_path, text)))
+
+    assert patch.defects == ("S1", "S2")
 
 
 def test_inside_another_repository_nothing_is_skipped(tmp_path: Path, tree: Path) -> None:

@@ -93,7 +93,7 @@ def test_each_patch_is_there_whole_in_order_and_with_its_defect(
         assert told["resolves"] == [
             {
                 "type": "defect",
-                "id": patch.defect,
+                "id": patch.defects[0],
                 "name": patch.summary,
                 "description": f"{patch.summary}\nWhy, in full. Straße.",
             }
