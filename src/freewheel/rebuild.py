@@ -18,11 +18,9 @@ import requests
 from freewheel import comparison, files, inputs, patches, process
 from freewheel.errors import CommandFailed, RebuildError
 from freewheel.recipe import Recipe, Release, choose_recipe
-from freewheel.workspace import Workspace
+from freewheel.workspace import Workspace, link_checkout
 
 _TIMEOUT = 60.0  # seconds without a byte
-# What a build may take from the cache: fetched and digest-checked, or not an input at all.
-_SHARED = ("engine", "interpreters", "requirements", "sources")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,19 +146,10 @@ def _checkout_hint(record: inputs.Record) -> str:
 
 def _build(workspace: Workspace, root: Path, record: inputs.Record, release: Release) -> Path:
     """The ordinary command line, in a checkout of its own, with the image that the record names."""
-    root.mkdir(parents=True)
-    for name in ("recipes", "patches"):
-        (root / name).symlink_to(workspace.root / name)
-    cache = root / "cache"
-    cache.mkdir()
-    for name in _SHARED:
-        if (workspace.cache / name).exists():
-            (cache / name).symlink_to(workspace.cache / name)
     image = record.inputs["image"]
     environment = {
-        "FREEWHEEL_CACHE": str(cache),
+        **link_checkout(workspace, root),
         "FREEWHEEL_IMAGE": "local" if image.startswith("local:") else image,
-        "PYTHONPATH": str(Path(__file__).parents[1]),
     }
     command = [sys.executable, "-m", "freewheel", "build", release.project]
     try:

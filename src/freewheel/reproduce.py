@@ -26,10 +26,9 @@ from freewheel.interpreter import find_interpreter
 from freewheel.pipeline import Job
 from freewheel.requirements import fetch_requirements
 from freewheel.variation import FIRST, SECOND, Pair, Side, Variation, varied
-from freewheel.workspace import Workspace
+from freewheel.workspace import Workspace, share_cache
 
 # What the two builds share: inputs that are fetched by digest, and what no byte comes from.
-_SHARED = ("engine", "interpreters", "requirements", "sources")
 # Where the clock is the same, the builds start this many seconds apart: zip keeps even seconds.
 _APART = 3.0
 _DIFFOSCOPE_TIMEOUT = 600.0  # seconds
@@ -168,10 +167,7 @@ def _make_checkout(workspace: Workspace, root: Path) -> None:
         shutil.copytree(workspace.root / name, root / name)
     unwanted = shutil.ignore_patterns("__pycache__", f"*{files.PARTIAL}")
     shutil.copytree(Path(__file__).parent, root / "src" / "freewheel", ignore=unwanted)
-    (root / "cache").mkdir()
-    for name in _SHARED:
-        if (workspace.cache / name).exists():
-            (root / "cache" / name).symlink_to(workspace.cache / name)
+    share_cache(workspace.cache, root / "cache")
 
 
 def _environment(gate: _Gate, root: Path) -> dict[str, str]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
 
 from freewheel.errors import FreewheelError
+
+# What builds may share out of a cache: fetched and digest-checked, or no input of a wheel at all.
+SHARED = ("engine", "interpreters", "requirements", "sources")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,3 +91,29 @@ def find_workspace(start: Path | None = None) -> Workspace:
     cache = os.environ.get("FREEWHEEL_CACHE") or platformdirs.user_cache_dir("freewheel")
     data = os.environ.get("FREEWHEEL_DATA") or platformdirs.user_data_dir("freewheel")
     return Workspace(root=root, cache=Path(cache).resolve(), data=Path(data).resolve())
+
+
+def link_checkout(workspace: Workspace, root: Path) -> dict[str, str]:
+    """Make ``root`` a checkout with the recipes and patches of ``workspace`` and no wheels.
+
+    It has a cache of its own, which shares what builds may share. Gives the environment variables
+    for a child process that runs this program there.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    for name in ("recipes", "patches"):
+        if not (root / name).is_symlink():
+            (root / name).symlink_to(workspace.root / name)
+    share_cache(workspace.cache, root / "cache")
+    return {
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "FREEWHEEL_CACHE": str(root / "cache"),
+        "FREEWHEEL_DATA": str(root / "data"),
+    }
+
+
+def share_cache(cache: Path, other: Path, names: Sequence[str] = SHARED) -> None:
+    """Let the cache ``other`` have what ``cache`` has under ``names``, by links."""
+    other.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        if (cache / name).exists() and not (other / name).is_symlink():
+            (other / name).symlink_to(cache / name)

@@ -13,16 +13,16 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from freewheel import console, files, image, inputs, patches, process, sdist, source, wheel
 from freewheel.engine import Engine, find_engine
-from freewheel.recipe import Recipe, load_recipes
+from freewheel.interpreter import find_interpreter
+from freewheel.recipe import Recipe, choose_recipe, load_recipes
 from freewheel.requirements import fetch_requirements
-from freewheel.workspace import Workspace, find_workspace
-
-SHARED = ("engine", "interpreters", "requirements", "sources")
+from freewheel.workspace import Workspace, find_workspace, link_checkout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,64 +35,61 @@ class Contest:
     requirements: Path
     scratch: Path
 
-    def ours(self, workspace: Workspace) -> float:
-        """Seconds of ``freewheel build`` in a checkout without wheels."""
-        return ours(workspace, self.scratch / "ours", [self.recipe.name])
-
-    def plain(self, engine: Engine, chosen: image.BuilderImage) -> float:
+    def plain(self, engine: Engine, builder: image.BuilderImage) -> float:
         """Seconds of cibuildwheel alone."""
         directory = files.empty_directory(self.scratch / "plain")
         config = directory / "cibuildwheel.toml"
         config.write_text(
             wheel.cibuildwheel_config(
-                self.sdist.release, self.target, engine, chosen, self.requirements
+                self.sdist.release, self.target, engine, builder, self.requirements
             )
         )
-        words: list[str | Path] = [
-            "--only",
-            self.target,
-            "--config-file",
-            config,
-            "--output-dir",
-            directory / "out",
-        ]
+        words: list[str | Path] = ["--only", self.target, "--config-file", config]
         started = time.perf_counter()
         process.run(
-            [sys.executable, "-m", "cibuildwheel", *words, self.sdist.path],
+            [
+                *(sys.executable, "-m", "cibuildwheel", *words),
+                *("--output-dir", directory / "out", self.sdist.path),
+            ],
             env={**engine.environment, "PYTHONPATH": None},
             log=directory / "log",
         )
         return time.perf_counter() - started
 
 
+def race(
+    workspace: Workspace,
+    contests: Sequence[Contest],
+    engine: Engine,
+    builder: image.BuilderImage,
+    pairs: int,
+) -> list[tuple[float, float]]:
+    """Ours, all projects in one run, and plain cibuildwheel, one after the other; in turn."""
+    names = [contest.recipe.name for contest in contests]
+    return [
+        (
+            ours(workspace, contests[-1].scratch / "ours", names),
+            sum(contest.plain(engine, builder) for contest in contests),
+        )
+        for _ in range(pairs)
+    ]
+
+
 def ours(workspace: Workspace, scratch: Path, projects: list[str]) -> float:
     """Seconds of ``freewheel build`` for those projects, in a checkout without wheels."""
     root = files.empty_directory(scratch)
-    for name in ("recipes", "patches"):
-        (root / name).symlink_to(workspace.root / name)
-    (root / "cache").mkdir()
-    for name in SHARED:
-        if (workspace.cache / name).exists():
-            (root / "cache" / name).symlink_to(workspace.cache / name)
-    environment = {
-        "PYTHONPATH": str(workspace.root / "src"),
-        "FREEWHEEL_CACHE": str(root / "cache"),
-        "FREEWHEEL_DATA": str(root / "data"),
-    }
+    return timed(root, link_checkout(workspace, root), projects)
+
+
+def fresh(workspace: Workspace, root: Path, projects: list[str]) -> float:
+    """Seconds of a ``freewheel build`` that finds nothing to do, in the checkout of ``ours``."""
+    return timed(root, link_checkout(workspace, root), projects)
+
+
+def timed(root: Path, environment: Mapping[str, str], projects: list[str]) -> float:
+    """Seconds of the command line."""
     started = time.perf_counter()
     process.run([sys.executable, "-m", "freewheel", "build", *projects], cwd=root, env=environment)
-    return time.perf_counter() - started
-
-
-def fresh(workspace: Workspace, scratch: Path) -> float:
-    """Seconds of a ``freewheel build`` that finds nothing to do, in the checkout of ``ours``."""
-    environment = {
-        "PYTHONPATH": str(workspace.root / "src"),
-        "FREEWHEEL_CACHE": str(scratch / "cache"),
-        "FREEWHEEL_DATA": str(scratch / "data"),
-    }
-    started = time.perf_counter()
-    process.run([sys.executable, "-m", "freewheel", "build"], cwd=scratch, env=environment)
     return time.perf_counter() - started
 
 
@@ -121,12 +118,13 @@ def prepare(workspace: Workspace, recipe: Recipe, scratch: Path) -> Contest:
     )
 
 
-def row(name: str, ours_seconds: list[float], plain_seconds: list[float]) -> tuple[str, ...]:
-    ratios = [mine / other for mine, other in zip(ours_seconds, plain_seconds, strict=True)]
+def row(name: str, pairs: Sequence[tuple[float, float]]) -> tuple[str, ...]:
+    """A line of the table."""
+    ratios = [mine / other for mine, other in pairs]
     return (
         name,
-        f"{statistics.median(ours_seconds):.1f}",
-        f"{statistics.median(plain_seconds):.1f}",
+        f"{statistics.median(mine for mine, _ in pairs):.1f}",
+        f"{statistics.median(other for _, other in pairs):.1f}",
         f"{statistics.median(ratios):.3f}",
         f"{min(ratios):.3f} to {max(ratios):.3f}",
     )
@@ -136,33 +134,29 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=5, help="rounds of each contest")
+    parser.add_argument("--project", action="append", help="only this one; repeatable")
     options = parser.parse_args()
     workspace = find_workspace()
-    rows = []
+    recipes = load_recipes(workspace.recipes, workspace.patches)
+    chosen = [choose_recipe(recipes, name) for name in options.project or ()] or recipes
     with tempfile.TemporaryDirectory(prefix="freewheel-bench-") as name:
+        scratch = Path(name)
         contests = [
-            prepare(workspace, recipe, files.empty_directory(Path(name) / recipe.name))
-            for recipe in load_recipes(workspace.recipes, workspace.patches)
+            prepare(workspace, recipe, files.empty_directory(scratch / recipe.name))
+            for recipe in chosen
         ]
         engine = find_engine(workspace, may_install=True)
-        chosen = image.find_or_make_image(workspace, engine, contests[0].target)
-        # Everything that the first build on a machine brings is brought before the clock runs.
-        ours(workspace, Path(name) / "all", [contest.recipe.name for contest in contests])
-        for contest in contests:
-            pairs = [
-                (contest.ours(workspace), contest.plain(engine, chosen))
-                for _ in range(options.pairs)
-            ]
-            rows.append(row(contest.recipe.name, *map(list, zip(*pairs, strict=True))))
-        together = [
-            (
-                ours(workspace, Path(name) / "all", [contest.recipe.name for contest in contests]),
-                sum(contest.plain(engine, chosen) for contest in contests),
-            )
-            for _ in range(options.pairs)
+        builder = image.find_or_make_image(workspace, engine, contests[0].target)
+        find_interpreter(workspace)
+        rows = [
+            row(contest.recipe.name, race(workspace, [contest], engine, builder, options.pairs))
+            for contest in contests
         ]
-        rows.append(row("all three", *map(list, zip(*together, strict=True))))
-        idle = [fresh(workspace, Path(name) / "all") for _ in range(options.pairs)]
+        if len(contests) > 1:
+            together = race(workspace, contests, engine, builder, options.pairs)
+            rows.append(row("all at once", together))
+        names = [contest.recipe.name for contest in contests]
+        idle = [fresh(workspace, contests[-1].scratch / "ours", names) for _ in range(5)]
     console.table(("project", "ours, s", "plain, s", "ratio", "ratios"), rows)
     console.say(f"nothing to do: {statistics.median(idle):.2f} s; {os.cpu_count()} processors")
 

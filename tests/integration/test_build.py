@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from freewheel import index, inputs, verify
+from freewheel.workspace import share_cache
 from tests.integration.conftest import Checkout, make_checkout
 
 pytestmark = pytest.mark.integration
@@ -117,11 +118,7 @@ def mine(built: Checkout, tmp_path: Path) -> Checkout:
     checkout = make_checkout(
         tmp_path / "mine", cache=tmp_path / "cache", data=tmp_path / "data", copy=True
     )
-    checkout.workspace.cache.mkdir()
-    for shared in ("engine", "interpreters", "sources", "requirements"):
-        theirs = built.workspace.cache / shared
-        if theirs.exists():
-            (checkout.workspace.cache / shared).symlink_to(theirs)
+    share_cache(built.workspace.cache, checkout.workspace.cache)
     checkout.freewheel("build", "httptools")
     return checkout
 

@@ -12,6 +12,7 @@ import pytest
 
 from freewheel import files, index, inputs
 from freewheel.engine import OWNER_LABEL, find_engine, remove_leftovers
+from freewheel.workspace import share_cache
 from tests.integration.conftest import Checkout, make_checkout
 
 pytestmark = pytest.mark.integration
@@ -37,10 +38,7 @@ def checkout(built: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Check
     """A checkout with nothing built; the engine's settings and the interpreter are there."""
     root = tmp_path_factory.mktemp("kill")
     made = make_checkout(root / "mine", cache=root / "cache", data=root / "data", copy=True)
-    made.workspace.cache.mkdir()
-    for shared in ("engine", "interpreters"):
-        if (built.workspace.cache / shared).exists():
-            (made.workspace.cache / shared).symlink_to(built.workspace.cache / shared)
+    share_cache(built.workspace.cache, made.workspace.cache, ("engine", "interpreters"))
     return made
 
 

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import pytest
 
 from freewheel import files, inputs
+from freewheel.workspace import share_cache
 from tests.integration.conftest import Checkout, make_checkout
 
 pytestmark = pytest.mark.integration
@@ -47,10 +48,7 @@ def fresh(built: Checkout, tmp_path: Path) -> Checkout:
     checkout = make_checkout(
         tmp_path / "mine", cache=tmp_path / "cache", data=tmp_path / "data", copy=True
     )
-    checkout.workspace.cache.mkdir()
-    for shared in ("engine", "interpreters"):
-        if (built.workspace.cache / shared).exists():
-            (checkout.workspace.cache / shared).symlink_to(built.workspace.cache / shared)
+    share_cache(built.workspace.cache, checkout.workspace.cache, ("engine", "interpreters"))
     return checkout
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from freewheel import console, pipeline, reproduce
 from freewheel.recipe import load_recipes
+from freewheel.workspace import SHARED, share_cache
 from tests.integration.conftest import ROOT, Checkout, make_checkout
 
 pytestmark = pytest.mark.integration
@@ -23,10 +24,9 @@ def checkout(cache: Path, tmp_path: Path) -> Checkout:
     mine = make_checkout(
         tmp_path / "mine", cache=tmp_path / "cache", data=tmp_path / "data", copy=False
     )
-    mine.workspace.cache.mkdir()
-    for shared in ("engine", "interpreters", "requirements", "sources"):
-        (cache / shared).mkdir(parents=True, exist_ok=True)
-        (mine.workspace.cache / shared).symlink_to(cache / shared)
+    for name in SHARED:
+        (cache / name).mkdir(parents=True, exist_ok=True)
+    share_cache(cache, mine.workspace.cache)
     return mine
 
 
