@@ -149,6 +149,6 @@ def make_environment(
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment without what would hide a fault or point into the checkout."""
-    unwanted = ("PYTHON_GIL", "PYTHONPATH", "VIRTUAL_ENV")
+    """The environment without what would hide a fault, or point to nox's own environment."""
+    unwanted = ("PYTHON_GIL", "PYTHONPATH", "UV_PROJECT_ENVIRONMENT", "UV_PYTHON", "VIRTUAL_ENV")
     return {name: value for name, value in os.environ.items() if name not in unwanted}

@@ -24,6 +24,7 @@ from freewheel.destination import INDEX_URL, Destination, resolve_destination
 from freewheel.errors import BusyError, FreewheelError, PublishError
 from freewheel.verify import VerifiedWheel
 from freewheel.workspace import Workspace
+from tests.integration.conftest import clean_environment
 from tests.unit.wheelmaker import ANY_TAG, as_verified, make_wheel
 
 pytestmark = pytest.mark.integration
@@ -136,7 +137,7 @@ def _install(line: str, python: Path) -> subprocess.CompletedProcess[str]:
     }
     return subprocess.run(
         [*command[installer], *words],
-        env={**os.environ, "VIRTUAL_ENV": str(python.parents[1])},
+        env={**clean_environment(), "VIRTUAL_ENV": str(python.parents[1])},
         capture_output=True,
         text=True,
         check=False,
