@@ -290,13 +290,9 @@ def _serve_here(home: Path, port: int) -> None:
         if not data.is_dir():
             partial = files.empty_directory(home / f"server{files.PARTIAL}")
             # The password is an argument of this call, not of a process that others could list.
-            words = [
-                "--serverdir",
-                partial,
-                "--no-root-pypi",
-                "--root-passwd",
-                keys["root_password"],
-            ]
+            # It may begin with a dash, so it is one word with its option.
+            password = f"--root-passwd={keys['root_password']}"
+            words = ["--serverdir", partial, "--no-root-pypi", password]
             code = import_module("devpi_server.init").init(argv=["devpi-init", *words])
             if code:
                 raise PackageIndexError(

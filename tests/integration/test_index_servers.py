@@ -5,6 +5,7 @@ The wheels are tiny and of pure Python, so any interpreter serves.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -19,7 +20,7 @@ import pytest
 import requests
 from uv import find_uv_bin
 
-from freewheel import consume, index, process, publish, server
+from freewheel import consume, files, index, process, publish, server
 from freewheel.destination import INDEX_URL, Destination, resolve_destination
 from freewheel.errors import BusyError, FreewheelError, PublishError
 from freewheel.verify import VerifiedWheel
@@ -363,6 +364,18 @@ def test_a_server_whose_starter_was_killed_is_found_and_usable(tmp_path: Path) -
         assert publish.publish([wheel], resolve_destination(workspace))[0].uploaded
     finally:
         os.kill(found.pid, signal.SIGTERM)
+
+
+def test_a_password_may_begin_with_a_dash(tmp_path: Path) -> None:
+    workspace = _make_workspace(tmp_path)
+    keys = {"username": "freewheel", "password": "-one", "root_password": "-two"}
+    files.write_text(workspace.data / "devpi" / "credentials.json", json.dumps(keys))
+
+    running = server.start_server(workspace, port=0)
+    try:
+        assert server.local_server(workspace)
+    finally:
+        running.stop()
 
 
 def test_a_port_that_is_taken(tmp_path: Path, devpi: server.RunningServer) -> None:
