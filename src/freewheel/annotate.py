@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from freewheel import archives
 from freewheel.errors import AnnotateError
-from freewheel.image import BuilderImage
+from freewheel.machine.image import BuilderImage
 from freewheel.patches import Patch
 from freewheel.recipe import Recipe
 from freewheel.wheel import Wheel

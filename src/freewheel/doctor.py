@@ -15,13 +15,14 @@ from urllib.parse import urlsplit, urlunsplit
 
 import requests
 
-from freewheel import debian, postgres, process
-from freewheel.engine import Engine, find_engine, missing_packages
+from freewheel import process
 from freewheel.errors import CommandFailed, EngineError, FreewheelError
-from freewheel.host import Host, look_at_host
-from freewheel.image import find_image, official_reference
-from freewheel.interpreter import find_interpreter, uv_program
-from freewheel.local_image import specifications
+from freewheel.machine import debian, postgres
+from freewheel.machine.engine import Engine, find_engine, missing_packages
+from freewheel.machine.host import Host, look_at_host
+from freewheel.machine.image import find_image, official_reference
+from freewheel.machine.interpreter import find_interpreter, uv_program
+from freewheel.machine.local_image import specifications
 from freewheel.source import configured_places
 from freewheel.workspace import Workspace
 

@@ -27,10 +27,10 @@ from freewheel import (
     wheel,
 )
 from freewheel.console import Board
-from freewheel.engine import Engine, find_engine, remove_leftovers
 from freewheel.errors import BusyError, FreewheelError, VerifyError
-from freewheel.image import BuilderImage, acceptable_identities, find_or_make_image
-from freewheel.interpreter import Interpreter, find_interpreter
+from freewheel.machine.engine import Engine, find_engine, remove_leftovers
+from freewheel.machine.image import BuilderImage, acceptable_identities, find_or_make_image
+from freewheel.machine.interpreter import Interpreter, find_interpreter
 from freewheel.recipe import Recipe, Release
 from freewheel.requirements import fetch_requirements
 from freewheel.workspace import Workspace

@@ -19,10 +19,10 @@ from pathlib import Path
 
 from freewheel import comparison, files, inputs, process, source
 from freewheel.console import Board
-from freewheel.engine import find_engine
 from freewheel.errors import CommandFailed, ReproduceError
-from freewheel.image import find_or_make_image
-from freewheel.interpreter import find_interpreter
+from freewheel.machine.engine import find_engine
+from freewheel.machine.image import find_or_make_image
+from freewheel.machine.interpreter import find_interpreter
 from freewheel.pipeline import Job
 from freewheel.requirements import fetch_requirements
 from freewheel.variation import FIRST, SECOND, Pair, Side, Variation, varied

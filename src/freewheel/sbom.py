@@ -37,7 +37,7 @@ from packageurl import PackageURL
 
 from freewheel import patches
 from freewheel.errors import AnnotateError
-from freewheel.image import BuilderImage
+from freewheel.machine.image import BuilderImage
 from freewheel.recipe import Recipe, Release, Vendored
 
 MEMBER = "sboms/freewheel.cdx.json"  # below .dist-info (PEP 770)

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from freewheel import process
-from freewheel.engine import Engine, extra_args
 from freewheel.errors import CommandFailed
-from freewheel.image import BuilderImage
+from freewheel.machine.engine import Engine, extra_args
+from freewheel.machine.image import BuilderImage
 
 FIRST, SECOND = "first", "second"
 

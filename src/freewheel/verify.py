@@ -28,7 +28,7 @@ from uv import find_uv_bin
 
 from freewheel import files, process
 from freewheel.errors import CommandFailed, VerifyError
-from freewheel.interpreter import Interpreter
+from freewheel.machine.interpreter import Interpreter
 from freewheel.recipe import Recipe
 from freewheel.wheel import Wheel
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from freewheel import files, process
-from freewheel.engine import Engine
 from freewheel.errors import BuildError, CommandFailed
-from freewheel.image import BuilderImage
+from freewheel.machine.engine import Engine
+from freewheel.machine.image import BuilderImage
 from freewheel.recipe import Recipe, Release
 from freewheel.sdist import Sdist
 

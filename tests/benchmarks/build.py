@@ -17,9 +17,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from freewheel import console, files, image, inputs, patches, process, sdist, source, wheel
-from freewheel.engine import Engine, find_engine
-from freewheel.interpreter import find_interpreter
+from freewheel import console, files, inputs, patches, process, sdist, source, wheel
+from freewheel.machine import image
+from freewheel.machine.engine import Engine, find_engine
+from freewheel.machine.interpreter import find_interpreter
 from freewheel.recipe import Recipe, choose_recipe, load_recipes
 from freewheel.requirements import fetch_requirements
 from freewheel.workspace import Workspace, find_workspace, link_checkout

@@ -15,8 +15,8 @@ from uv import find_uv_bin
 
 from freewheel import inputs
 from freewheel.errors import PackageIndexError
-from freewheel.interpreter import Interpreter, find_interpreter
-from freewheel.postgres import running_postgres
+from freewheel.machine.interpreter import Interpreter, find_interpreter
+from freewheel.machine.postgres import running_postgres
 from freewheel.workspace import Workspace, find_workspace
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ import pytest
 from packaging.metadata import Metadata
 
 from freewheel import annotate, explain, sbom, source
-from freewheel.interpreter import Interpreter
+from freewheel.machine.interpreter import Interpreter
 from freewheel.patches import read_series
 from freewheel.recipe import Release, Vendored, load_recipes
 from tests.integration.conftest import ROOT, Checkout, make_environment

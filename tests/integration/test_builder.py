@@ -8,9 +8,15 @@ from pathlib import Path
 import pytest
 
 from freewheel import doctor
-from freewheel.engine import OWNER_LABEL, Engine, find_engine, remove_leftovers, this_process
-from freewheel.image import BuilderImage, acceptable_identities, find_or_make_image
-from freewheel.interpreter import find_interpreter
+from freewheel.machine.engine import (
+    OWNER_LABEL,
+    Engine,
+    find_engine,
+    remove_leftovers,
+    this_process,
+)
+from freewheel.machine.image import BuilderImage, acceptable_identities, find_or_make_image
+from freewheel.machine.interpreter import find_interpreter
 from freewheel.workspace import Workspace, find_workspace
 
 pytestmark = pytest.mark.integration

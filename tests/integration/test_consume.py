@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from uv import find_uv_bin
 
-from freewheel.interpreter import Interpreter
+from freewheel.machine.interpreter import Interpreter
 from freewheel.server import RunningServer, start_server
 from tests.integration.conftest import (
     Checkout,

@@ -11,7 +11,7 @@ from contextlib import suppress
 import pytest
 
 from freewheel import files, index, inputs
-from freewheel.engine import OWNER_LABEL, find_engine, remove_leftovers
+from freewheel.machine.engine import OWNER_LABEL, find_engine, remove_leftovers
 from freewheel.workspace import share_cache
 from tests.integration.conftest import Checkout, make_checkout
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from freewheel.interpreter import Interpreter
+from freewheel.machine.interpreter import Interpreter
 from freewheel.patches import read_series
 from freewheel.recipe import Release, load_recipes
 from tests.integration.conftest import ROOT, Checkout, make_environment

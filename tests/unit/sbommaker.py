@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from freewheel import annotate, inputs, sbom
-from freewheel.image import BuilderImage
+from freewheel.machine.image import BuilderImage
 from freewheel.patches import Patch, read_series
 from freewheel.recipe import Recipe, Release, Vendored
 from freewheel.wheel import Wheel

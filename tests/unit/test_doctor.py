@@ -11,7 +11,7 @@ from freewheel.doctor import (
     proxy_findings,
     without_credentials,
 )
-from freewheel.host import Host
+from freewheel.machine.host import Host
 
 GIB = 1 << 30
 

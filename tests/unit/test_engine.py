@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from freewheel import debian, engine
-from freewheel.engine import Owner, forced_engine, is_leftover, start_time, this_process
 from freewheel.errors import EngineError
-from freewheel.host import Host, cgroup_layout, containers_conf, may_raise_limits
+from freewheel.machine import debian, engine
+from freewheel.machine.engine import Owner, forced_engine, is_leftover, start_time, this_process
+from freewheel.machine.host import Host, cgroup_layout, containers_conf, may_raise_limits
 
 V1 = "cgroup /sys/fs/cgroup/cpu cgroup rw,relatime,cpu 0 0\n"
 V2 = "cgroup2 /sys/fs/cgroup cgroup2 rw,nosuid 0 0\n"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from freewheel import debian
-from freewheel.image import acceptable_identities, official_reference
-from freewheel.local_image import Specification, pinned_cpythons, specifications
+from freewheel.machine import debian
+from freewheel.machine.image import acceptable_identities, official_reference
+from freewheel.machine.local_image import Specification, pinned_cpythons, specifications
 
 TARGET = "cp314t-manylinux_x86_64"
 SPECIFICATION = Specification(

@@ -7,7 +7,7 @@ import pytest
 
 from freewheel.errors import InterpreterError
 from freewheel.files import PARTIAL
-from freewheel.interpreter import check, find_interpreter, runtime_packages, unfit
+from freewheel.machine.interpreter import check, find_interpreter, runtime_packages, unfit
 from freewheel.workspace import Workspace
 
 GOOD: dict[str, object] = {
@@ -24,7 +24,7 @@ GOOD: dict[str, object] = {
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """No interpreter anywhere: nothing on PATH, an empty cache, nothing named."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("freewheel.interpreter.uv_program", lambda: None)
+    monkeypatch.setattr("freewheel.machine.interpreter.uv_program", lambda: None)
     monkeypatch.delenv("FREEWHEEL_PYTHON", raising=False)
     return Workspace(root=tmp_path, cache=tmp_path / "cache", data=tmp_path / "data")
 

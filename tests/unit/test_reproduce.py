@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from freewheel import reproduce, variation
-from freewheel.engine import extra_args
 from freewheel.errors import EngineError, ReproduceError
+from freewheel.machine.engine import extra_args
 from freewheel.pipeline import Job
 from freewheel.recipe import load_recipes
 from tests.unit.wheelmaker import make_wheel

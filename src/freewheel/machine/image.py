@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from importlib.resources import files as resources
 from typing import Literal
 
-from freewheel import console, local_image
-from freewheel.engine import Engine
+from freewheel import console
 from freewheel.errors import CommandFailed, ImageError
+from freewheel.machine import local_image
+from freewheel.machine.engine import Engine
 from freewheel.workspace import Workspace
 
 _POLICY = {"manylinux": "manylinux_2_28", "musllinux": "musllinux_1_2"}

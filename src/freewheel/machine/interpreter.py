@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from freewheel import console, debian, files, local_image, process
-from freewheel.engine import Engine, find_engine
+from freewheel import console, files, process
 from freewheel.errors import CommandFailed, FreewheelError, InterpreterError
+from freewheel.machine import debian, local_image
+from freewheel.machine.engine import Engine, find_engine
 from freewheel.workspace import Workspace
 
 _PREFIX = "/opt/python/cp314-cp314t"  # in every builder image

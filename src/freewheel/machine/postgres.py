@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from freewheel import debian, process
+from freewheel import process
 from freewheel.errors import CommandFailed, PostgresError
+from freewheel.machine import debian
 
 PACKAGES = ("postgresql",)
 _ATTEMPTS = 3

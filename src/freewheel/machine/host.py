@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from freewheel import debian
+from freewheel.machine import debian
 
 CgroupLayout = Literal["v1", "v2", "hybrid", "none"]
 

@@ -17,9 +17,10 @@ from functools import cache
 from importlib.resources import files as resources
 from pathlib import Path
 
-from freewheel import console, debian, files, process
-from freewheel.engine import Engine
+from freewheel import console, files, process
 from freewheel.errors import CommandFailed, FetchError, ImageError
+from freewheel.machine import debian
+from freewheel.machine.engine import Engine
 from freewheel.requirements import fetch_requirements
 from freewheel.workspace import Workspace
 
