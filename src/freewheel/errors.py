@@ -149,6 +149,30 @@ class ReproduceError(FreewheelError):
     exit_code = 23
 
 
+class ProbeError(FreewheelError):
+    """A program in ``probes/``, or what it says of itself, is not valid."""
+
+    exit_code = 40
+
+
+class ProofError(FreewheelError):
+    """A wheel could not be put to the proof."""
+
+    exit_code = 41
+
+
+class UnprovenError(FreewheelError):
+    """A wheel was put to the proof and did not stand it, or a patch was not needed."""
+
+    exit_code = 42
+
+
+class CertificateError(FreewheelError):
+    """A certificate is absent, cannot be read, or is not for this wheel."""
+
+    exit_code = 43
+
+
 class CommandFailed(FreewheelError):  # noqa: N818  reads as what happened
     """A child process failed; carries what it printed.
 

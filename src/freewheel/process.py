@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from typing import IO
 from freewheel.errors import CommandFailed
 
 _TAIL = 200  # lines of a failed command's log that are replayed
+_SAID = 16_384  # bytes that are kept of what a watched command printed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +104,68 @@ def run(
         stderr=err,
         seconds=time.monotonic() - started,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a watched process ended; ``returncode`` is None where it was killed for taking too long.
+
+    A negative code is the signal that ended it. ``said`` is the end of what it printed.
+    """
+
+    returncode: int | None
+    said: str
+    seconds: float
+
+
+def watch(
+    argv: Sequence[str | os.PathLike[str]],
+    *,
+    cwd: Path,
+    env: Mapping[str, str | None] | None = None,
+    timeout: float,
+    user: str | None = None,
+) -> Ended:
+    """Run a command that may crash, hang or flood its output, and leave nothing of it behind.
+
+    It leads a session of its own, which is killed after ``timeout`` seconds, and also when the
+    command has ended, so that no child of its outlives it. Raises CommandFailed only when it
+    cannot be started.
+    """
+    words = tuple(os.fspath(word) for word in argv)
+    started = time.monotonic()
+    with tempfile.TemporaryFile() as sink:
+        try:
+            child = subprocess.Popen(
+                words,
+                cwd=cwd,
+                env=_environment(env),
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                user=user,
+            )
+        except OSError as error:
+            raise CommandFailed(words, 127, str(error)) from error
+        returncode: int | None
+        try:
+            returncode = child.wait(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            returncode = None
+        finally:
+            _kill_session(child)
+        seconds = time.monotonic() - started
+        sink.seek(max(0, sink.seek(0, os.SEEK_END) - _SAID))
+        said = sink.read().decode(errors="replace")
+    return Ended(returncode=returncode, said=said, seconds=seconds)
+
+
+def _kill_session(leader: subprocess.Popen[bytes]) -> None:
+    """Kill what is left of the session; its id stays taken for as long as there is a member."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader.pid, signal.SIGKILL)
+    leader.wait()
 
 
 def start(

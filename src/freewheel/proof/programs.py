@@ -1,0 +1,280 @@
+"""Stage *load* of the proof: the programs in ``probes/`` and what each says of itself.
+
+A program declares itself in a comment block of inline script metadata (the PyPA specification,
+first PEP 723), in a table of its own below ``[tool.freewheel]``. So a probe is a bug report that
+anybody can run as it is: ``uv run probes/greenlet/G1.py`` has the release with the defect.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
+
+from freewheel.errors import ProbeError
+
+
+class Outcome(StrEnum):
+    """How one run of a program ended. Exit codes and signals decide, never what it printed."""
+
+    PASS = "pass"  # noqa: S105  not a password
+    EXCEPTION = "exception"
+    WRONG = "wrong answer"
+    LEAK = "leak"
+    HANG = "hang"
+    CRASH = "crash"
+    NOT_RUN = "not run"
+
+
+# What a program exits with. 1 is Python's own code for an exception that nobody caught, 77 that of
+# Automake's tests for "skipped". Any other code means that the program is not what it should be,
+# and counts as not run.
+EXIT_CODES = {
+    0: Outcome.PASS,
+    1: Outcome.EXCEPTION,
+    3: Outcome.WRONG,
+    4: Outcome.LEAK,
+    5: Outcome.HANG,
+    77: Outcome.NOT_RUN,
+}
+
+Use = Literal["supported", "misuse"]
+Need = Literal["postgresql"]
+
+# The regular expression of the specification of inline script metadata.
+_BLOCK = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """What is common to probes and stress programs.
+
+    ``seconds`` is the longest that one run may take before it counts as hanging, ``memory`` the
+    most address space it may have, in MiB (0: no limit). ``alone`` says that it needs the
+    processors for itself.
+    """
+
+    path: Path
+    project: str
+    title: str
+    use: Use
+    needs: tuple[Need, ...]
+    seconds: float
+    memory: int
+    alone: bool
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe(Program):
+    """A program that shows one defect: it fails on the baseline wheel and passes on the patched.
+
+    ``releases`` are those that have the defect. ``shows`` are the outcomes by which a build with
+    the defect gives itself away; any other failure says that something else is wrong.
+    ``baseline_runs`` and ``patched_runs`` are how often a full proof runs it on each.
+    """
+
+    defect: str
+    releases: SpecifierSet
+    passes: str
+    shows: tuple[Outcome, ...]
+    baseline_runs: int
+    patched_runs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stress(Program):
+    """A longer program that does what applications do, and checks every answer.
+
+    It takes the number of seconds that it is to work as its only argument: ``quick_seconds`` or
+    ``full_seconds``; ``seconds`` is what it may take on top of that before it counts as hanging.
+    """
+
+    quick_seconds: float
+    full_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Programs:
+    """All programs of a project, by name."""
+
+    probes: tuple[Probe, ...]
+    stress: tuple[Stress, ...]
+
+    def probe(self, defect: str) -> Probe | None:
+        """The probe of that defect, if there is one."""
+        return next((probe for probe in self.probes if probe.defect == defect), None)
+
+
+# ------------------------------------------------------------------------- the shape of the table
+
+
+def _specifiers(value: str) -> str:
+    try:
+        SpecifierSet(value)
+    except InvalidSpecifier as error:
+        raise ValueError(f"must be version specifiers, such as '>=3.4,<=3.5.6': {error}") from error
+    return value
+
+
+def _failure(value: str) -> str:
+    failures = [str(o) for o in Outcome if o not in (Outcome.PASS, Outcome.NOT_RUN)]
+    if value not in failures:
+        raise ValueError(f"must be one of {', '.join(failures)}")
+    return value
+
+
+Sentence = Annotated[str, StringConstraints(min_length=1, max_length=120, pattern=r"^[^\n]+$")]
+Specifiers = Annotated[str, AfterValidator(_specifiers)]
+Failure = Annotated[str, AfterValidator(_failure)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        alias_generator=lambda name: name.replace("_", "-"),
+    )
+    title: Sentence
+    use: Use
+    needs: list[Need] = []
+    seconds: Annotated[float, Field(gt=0, strict=False)]
+    memory: Annotated[int, Field(ge=0)] = 4096
+    alone: bool = False
+
+
+class _Runs(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    baseline: Annotated[int, Field(ge=1)]
+    patched: Annotated[int, Field(ge=1)]
+
+
+class _ProbeTable(_Table):
+    defect: Annotated[str, StringConstraints(pattern=r"^[A-Z]{1,3}[0-9]+[A-Z]?$")]
+    releases: Specifiers
+    passes: Sentence
+    shows: Annotated[list[Failure], Field(min_length=1)]
+    runs: _Runs
+
+
+class _Work(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    quick: Annotated[float, Field(gt=0, strict=False)]
+    full: Annotated[float, Field(gt=0, strict=False)]
+
+
+class _StressTable(_Table):
+    work: _Work
+
+
+# ------------------------------------------------------------------------------------- loading
+
+
+def load_programs(directory: Path, project: str) -> Programs:
+    """The programs in ``directory/<project>/``; none where there is no such directory.
+
+    Raises ProbeError with the problems of all files.
+    """
+    probes: list[Probe] = []
+    stress: list[Stress] = []
+    problems: list[str] = []
+    for path in sorted((directory / project).glob("*.py")):
+        try:
+            program = _load(path, project)
+        except ProbeError as error:
+            problems += error.problems
+        else:
+            (probes if isinstance(program, Probe) else stress).append(program)  # type: ignore[arg-type]
+    if problems:
+        raise _invalid(problems)
+    return Programs(probes=tuple(probes), stress=tuple(stress))
+
+
+def _load(path: Path, project: str) -> Probe | Stress:
+    where = f"{project}/{path.name}"
+    blocks = [m for m in _BLOCK.finditer(path.read_text(encoding="utf-8")) if m["type"] == "script"]
+    if len(blocks) != 1:
+        raise _invalid([f"{where}: {len(blocks)} blocks `# /// script`; there must be one"])
+    text = "".join(
+        line[2:] if line.startswith("# ") else line[1:]
+        for line in blocks[0]["content"].splitlines(keepends=True)
+    )
+    try:
+        declared = tomllib.loads(text).get("tool", {}).get("freewheel", {})
+    except tomllib.TOMLDecodeError as error:
+        raise _invalid([f"{where}: its declaration is not valid TOML: {error}"]) from error
+    if not isinstance(declared, dict) or len(declared.keys() & {"probe", "stress"}) != 1:
+        raise _invalid([f"{where}: needs either [tool.freewheel.probe] or [tool.freewheel.stress]"])
+    try:
+        if "probe" in declared:
+            return _to_probe(path, project, _ProbeTable.model_validate(declared["probe"]))
+        return _to_stress(path, project, _StressTable.model_validate(declared["stress"]))
+    except ValidationError as error:
+        raise _invalid([f"{where}: {problem}" for problem in _described(error)]) from error
+
+
+def _to_probe(path: Path, project: str, table: _ProbeTable) -> Probe:
+    if path.stem != table.defect:
+        raise _invalid([f"{project}/{path.name}: is about {table.defect}, so call it by that name"])
+    return Probe(
+        path=path,
+        project=project,
+        title=table.title,
+        use=table.use,
+        needs=tuple(table.needs),
+        seconds=table.seconds,
+        memory=table.memory,
+        alone=table.alone,
+        defect=table.defect,
+        releases=SpecifierSet(table.releases),
+        passes=table.passes,
+        shows=tuple(map(Outcome, table.shows)),
+        baseline_runs=table.runs.baseline,
+        patched_runs=table.runs.patched,
+    )
+
+
+def _to_stress(path: Path, project: str, table: _StressTable) -> Stress:
+    return Stress(
+        path=path,
+        project=project,
+        title=table.title,
+        use=table.use,
+        needs=tuple(table.needs),
+        seconds=table.seconds,
+        memory=table.memory,
+        alone=table.alone,
+        quick_seconds=table.work.quick,
+        full_seconds=table.work.full,
+    )
+
+
+def _described(error: ValidationError) -> Iterator[str]:
+    for item in error.errors():
+        yield f"{'.'.join(map(str, item['loc']))}: {item['msg']}"
+
+
+def _invalid(problems: Sequence[str]) -> ProbeError:
+    return ProbeError(
+        "the programs in probes/ are not valid",
+        problems=problems,
+        hint="docs/probes.md explains the declaration, key by key",
+    )

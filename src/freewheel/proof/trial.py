@@ -1,0 +1,146 @@
+"""Run one program once, on one wheel, and say how it ended."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from uv import find_uv_bin
+
+from freewheel import files, process
+from freewheel.errors import CommandFailed, ProofError
+from freewheel.machine.interpreter import Interpreter
+from freewheel.proof.programs import EXIT_CODES, Outcome, Program, Stress
+
+POSTGRES_DSN = "FREEWHEEL_POSTGRES_DSN"
+_LIMITS = Path(__file__).with_name("limits.py")
+# What would force the GIL on or off, or bring in other code than the wheel's.
+_UNWANTED = ("PYTHON_GIL", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONWARNINGS")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """A cp314t virtual environment that holds one wheel; nothing else unless it was asked for."""
+
+    python: Path
+    wheel_sha256: str
+    interpreter: Interpreter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """How one run ended. ``signal`` is the name of the signal of a crash, "" for all else.
+
+    ``returncode`` is None where the run was ended for taking too long; ``said`` is the end of what
+    it printed, for a person to read.
+    """
+
+    outcome: Outcome
+    returncode: int | None
+    signal: str
+    seconds: float
+    said: str
+
+
+def make_environment(
+    directory: Path, wheel: Path, interpreter: Interpreter, *, requirements: Path | None = None
+) -> Environment:
+    """A fresh environment in ``directory`` with ``wheel``, and what a lock with hashes lists."""
+    files.empty_directory(directory)
+    python = directory / "bin" / "python"
+    uv = find_uv_bin()
+
+    def install(*words: str | Path) -> None:
+        process.run([uv, "pip", "install", "--quiet", "--python", python, *words])
+
+    try:
+        process.run([uv, "venv", "--quiet", "--no-project", "-p", interpreter.path, directory])
+        if requirements:
+            install("--require-hashes", "-r", requirements)
+        install("--no-deps", wheel)
+    except CommandFailed as error:
+        raise ProofError(
+            f"no environment to prove {wheel.name} in",
+            output=error.output,
+            hint="read what uv printed above",
+        ) from error
+    return Environment(python=python, wheel_sha256=files.sha256(wheel), interpreter=interpreter)
+
+
+def run_program(
+    program: Program,
+    environment: Environment,
+    scratch: Path,
+    *,
+    arguments: tuple[str, ...] = (),
+    seconds: float = 0.0,
+    services: Mapping[str, str] | None = None,
+    variables: Mapping[str, str] | None = None,
+    limited: bool = True,
+) -> Run:
+    """Run a program once, in a process of its own, under its limits.
+
+    ``seconds`` are given on top of the program's own limit, for work that it was asked to do.
+    ``services`` are the environment variables of what it needs, such as a server's DSN.
+    ``limited`` False takes the limit on memory away (sanitizers map terabytes).
+    """
+    memory = program.memory if limited else 0
+    limits: list[str | Path] = [environment.python, "-I", _LIMITS, str(memory)]
+    command: list[str | Path] = [environment.python, "-X", "faulthandler", "-W", "ignore"]
+    ended = process.watch(
+        [*limits, *command, program.path, *arguments],
+        cwd=scratch,
+        env={**dict.fromkeys(_UNWANTED), **(services or {}), **(variables or {})},
+        timeout=program.seconds + seconds,
+    )
+    return Run(
+        outcome=outcome_of(ended.returncode),
+        returncode=ended.returncode,
+        signal=signal_name(ended.returncode),
+        seconds=ended.seconds,
+        said=ended.said,
+    )
+
+
+def run_stress(
+    stress: Stress,
+    environment: Environment,
+    scratch: Path,
+    *,
+    work: float,
+    services: Mapping[str, str] | None = None,
+    variables: Mapping[str, str] | None = None,
+    limited: bool = True,
+) -> Run:
+    """Let a stress program work for ``work`` seconds."""
+    return run_program(
+        stress,
+        environment,
+        scratch,
+        arguments=(f"{work:g}",),
+        seconds=work,
+        services=services,
+        variables=variables,
+        limited=limited,
+    )
+
+
+def outcome_of(returncode: int | None) -> Outcome:
+    """What an exit code means; None stands for a run that took too long."""
+    if returncode is None:
+        return Outcome.HANG
+    if returncode < 0:
+        return Outcome.CRASH
+    return EXIT_CODES.get(returncode, Outcome.NOT_RUN)
+
+
+def signal_name(returncode: int | None) -> str:
+    """The name of the signal behind a negative exit code, such as SIGSEGV; else ""."""
+    if returncode is None or returncode >= 0:
+        return ""
+    try:
+        return signal.Signals(-returncode).name
+    except ValueError:
+        return f"signal {-returncode}"
