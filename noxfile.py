@@ -51,6 +51,18 @@ def reproduce_session(project: str) -> None:
     )
 
 
+def prove_session(project: str) -> None:
+    """Define the session that proves one recipe."""
+
+    @nox.session(name=f"prove-{project}")
+    def prove_project(session: nox.Session) -> None:
+        freewheel(session, "prove", project)
+
+    prove_project.__doc__ = (
+        f"Prove {project}'s wheels against unpatched ones; -- --release X, --all-releases, --quick"
+    )
+
+
 @nox.session
 def build(session: nox.Session) -> None:
     """Build the default release of every recipe into wheels/ and the static index."""
@@ -60,12 +72,19 @@ def build(session: nox.Session) -> None:
 for name, recipe in RECIPES.items():
     build_session(name, recipe["project"]["summary"])
     reproduce_session(name)
+    prove_session(name)
 
 
 @nox.session
 def reproduce(session: nox.Session) -> None:
     """Build every recipe's default release twice, all else varied, and compare the bytes."""
     freewheel(session, "reproduce")
+
+
+@nox.session
+def prove(session: nox.Session) -> None:
+    """Show that every patch is needed and works, and certify the wheels; -- --quick."""
+    freewheel(session, "prove")
 
 
 @nox.session

@@ -27,7 +27,9 @@ from freewheel import (
 from freewheel import publish as publishing
 from freewheel.destination import resolve_destination
 from freewheel.doctor import examine
-from freewheel.errors import FreewheelError
+from freewheel.errors import FreewheelError, ProofError, UnprovenError
+from freewheel.proof import certificate, control, proving
+from freewheel.proof.programs import load_programs
 from freewheel.recipe import Recipe, Release, choose_recipe, load_recipes
 from freewheel.verify import VerifiedWheel
 from freewheel.workspace import Workspace, find_workspace
@@ -200,14 +202,96 @@ def serve(port: int | None) -> None:
 
 @commands.command()
 @click.argument("projects", nargs=-1)
+@click.option("--release", "versions", multiple=True, metavar="X", help="A release; repeatable.")
+@click.option("--all-releases", is_flag=True, help="Every release that the recipe carries.")
+@click.option("--quick", is_flag=True, help="Fewer runs, and not upstream's own tests.")
+@click.option("--afresh", is_flag=True, help="Forget the results that are kept.")
+def prove(
+    projects: tuple[str, ...],
+    versions: tuple[str, ...],
+    *,
+    all_releases: bool,
+    quick: bool,
+    afresh: bool,
+) -> int:
+    """Put the wheels of PROJECTS (all recipes when none is named) to the proof."""
+    started = time.monotonic()
+    workspace = find_workspace()
+    wanted = [
+        _plan(workspace, projects, versions, all_releases=all_releases, baseline=baseline)
+        for baseline in (False, True)
+    ]
+    proving.check_probes(workspace, [(job.recipe, job.release) for job in wanted[0]])
+    with console.Board() as board:
+        outcomes = pipeline.build(workspace, [*wanted[0], *wanted[1]], board)
+        failed = [outcome for outcome in outcomes if outcome.error]
+        if failed:
+            _show_outcomes(failed)
+            raise ProofError(
+                f"{len(failed)} of {len(outcomes)} wheels could not be built",
+                hint="mend what is said above, then prove again",
+            )
+        half = len(outcomes) // 2
+        cases = [
+            proving.load_case(workspace, one.job.recipe, one.job.release, (one.wheel, other.wheel))
+            for one, other in zip(outcomes[:half], outcomes[half:], strict=True)
+        ]
+        proofs = proving.prove(workspace, cases, board, quick=quick, afresh=afresh)
+    for proof in proofs:
+        _show_proof(workspace, proof)
+    console.say(f"{console.duration(time.monotonic() - started)} in all")
+    problems = [f"{proof.case.title}: {line}" for proof in proofs for line in proof.problems]
+    if problems:
+        raise UnprovenError(
+            "not every wheel stood the proof",
+            problems=problems,
+            hint="a wheel without a certificate is not published; docs/proof.md tells what each "
+            "verdict asks for",
+        )
+    return 0
+
+
+def _show_proof(workspace: Workspace, proof: proving.Proof) -> None:
+    console.say(proof.case.title)
+    rows = [
+        (
+            probe.defect,
+            _told(found.baseline),
+            _told(found.patched),
+            f"{found.chance:.1e}",
+            f"{found.bound:.1%}",
+            str(found.verdict),
+        )
+        for probe, found in proof.findings
+    ]
+    rows += [
+        (found.stress.name, _told(found.baseline), _told(found.patched), "", "", "")
+        for found in proof.stress
+    ]
+    columns = ("defect", "baseline", "patched", "by chance", "at most", "verdict")
+    console.table(columns, rows)
+    if proof.certificate:
+        console.say(f"certificate: {proof.certificate.relative_to(workspace.root)}")
+    console.say()
+
+
+def _told(tally: control.Tally) -> str:
+    return ", ".join(f"{count} {ending}" for ending, count in tally.endings.items())
+
+
+@commands.command()
+@click.argument("projects", nargs=-1)
 def publish(projects: tuple[str, ...]) -> None:
-    """Upload the wheels of PROJECTS (all in wheels/ when none is named) and compare them."""
+    """Upload the certified wheels of PROJECTS (all in wheels/ by default) and compare them."""
     workspace = find_workspace()
     recipes = load_recipes(workspace.recipes, workspace.patches)
     names = [choose_recipe(recipes, name).name for name in projects]
-    wheels = pipeline.verified_wheels(workspace, names)
-    for wheel in wheels:
+    verified = pipeline.verified_wheels(workspace, names)
+    for wheel in verified:
         audit.audit(wheel.path)
+    wheels = certificate.all_certified(
+        (wheel, load_programs(workspace.probes, wheel.project)) for wheel in verified
+    )
     destination = resolve_destination(workspace)
     published = publishing.publish(wheels, destination)
     rows = [

@@ -1,4 +1,4 @@
-"""Stage *publish*: verified wheels go to a private index with twine, are read back and compared.
+"""Stage *publish*: certified wheels go to a private index with twine, are read back and compared.
 
 What could be wrong is found before anything leaves this machine: no server checks that METADATA
 agrees with the file name, or that a name is not another one in a different case.
@@ -35,6 +35,7 @@ from freewheel.destination import (
     is_loopback,
 )
 from freewheel.errors import CommandFailed, PublishError
+from freewheel.proof.certificate import CertifiedWheel
 from freewheel.verify import VerifiedWheel
 
 _REVISION = re.compile(r"\+ft\.[1-9][0-9]*$")
@@ -53,7 +54,7 @@ class Published:
 # ------------------------------------------------------------------------------ publishing
 
 
-def publish(wheels: Sequence[VerifiedWheel], destination: Destination) -> tuple[Published, ...]:
+def publish(wheels: Sequence[CertifiedWheel], destination: Destination) -> tuple[Published, ...]:
     """Upload what the index has not got, then read every file back and compare it.
 
     A file that is there with the same bytes is a success. Raises PublishError with all problems

@@ -32,6 +32,10 @@ class Workspace:
         return self.root / "patches"
 
     @property
+    def probes(self) -> Path:
+        return self.root / "probes"
+
+    @property
     def wheels(self) -> Path:
         return self.root / "wheels"
 
@@ -63,6 +67,16 @@ class Workspace:
     def work(self) -> Path:
         """Scratch space, a directory for each build; quarantine until a wheel is verified."""
         return self.cache / "work"
+
+    @property
+    def proof(self) -> Path:
+        """Results of the proof that are kept, a file for each subject."""
+        return self.cache / "proof"
+
+    @property
+    def report(self) -> Path:
+        """The page that is made from the certificates."""
+        return self.wheels / "report"
 
     @property
     def logs(self) -> Path:

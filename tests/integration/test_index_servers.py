@@ -23,16 +23,16 @@ from uv import find_uv_bin
 from freewheel import consume, files, index, process, publish, server
 from freewheel.destination import INDEX_URL, Destination, resolve_destination
 from freewheel.errors import BusyError, FreewheelError, PublishError
-from freewheel.verify import VerifiedWheel
+from freewheel.proof.certificate import CertifiedWheel
 from freewheel.workspace import Workspace
 from tests.integration.conftest import clean_environment
-from tests.unit.wheelmaker import ANY_TAG, as_verified, make_wheel
+from tests.unit.wheelmaker import ANY_TAG, as_certified, make_wheel
 
 pytestmark = pytest.mark.integration
 
 
-def _wheel(directory: Path, name: str, version: str, **metadata: list[str]) -> VerifiedWheel:
-    return as_verified(make_wheel(directory, name, version, tag=ANY_TAG, metadata=metadata))
+def _wheel(directory: Path, name: str, version: str, **metadata: list[str]) -> CertifiedWheel:
+    return as_certified(make_wheel(directory, name, version, tag=ANY_TAG, metadata=metadata))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,13 +49,13 @@ def _no_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> list[VerifiedWheel]:
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> list[CertifiedWheel]:
     directory = tmp_path_factory.mktemp("wheels")
     return [_wheel(directory, "fwdemo", "1.0+ft.2"), _wheel(directory, "fw_other", "2.0+ft.1")]
 
 
 @pytest.fixture(scope="module")
-def simple(wheels: list[VerifiedWheel], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def simple(wheels: list[CertifiedWheel], tmp_path_factory: pytest.TempPathFactory) -> Path:
     simple = tmp_path_factory.mktemp("a place") / "simple"
     for wheel in wheels:
         index.add(simple, wheel)
@@ -96,7 +96,7 @@ def devpi(workspace: Workspace) -> Iterator[server.RunningServer]:
 
 @pytest.fixture(scope="module")
 def published(
-    workspace: Workspace, devpi: server.RunningServer, wheels: list[VerifiedWheel]
+    workspace: Workspace, devpi: server.RunningServer, wheels: list[CertifiedWheel]
 ) -> Destination:
     destination = resolve_destination(workspace)
     assert destination.upload_url == devpi.upload_url
@@ -156,7 +156,7 @@ def _installed(python: Path) -> list[str]:
 
 @pytest.mark.parametrize("installer", ["pip", "uv"])
 def test_the_printed_line_installs(
-    installer: str, index_url: str, wheels: list[VerifiedWheel], python: Path, tmp_path: Path
+    installer: str, index_url: str, wheels: list[CertifiedWheel], python: Path, tmp_path: Path
 ) -> None:
     requirements = tmp_path / "requirements.txt"
     consume.write_requirements(requirements, wheels)
@@ -168,7 +168,7 @@ def test_the_printed_line_installs(
 
 @pytest.mark.parametrize("installer", ["pip", "uv"])
 def test_other_bytes_are_not_installed(
-    installer: str, index_url: str, wheels: list[VerifiedWheel], python: Path, tmp_path: Path
+    installer: str, index_url: str, wheels: list[CertifiedWheel], python: Path, tmp_path: Path
 ) -> None:
     requirements = tmp_path / "requirements.txt"
     consume.write_requirements(requirements, wheels)
@@ -182,7 +182,7 @@ def test_other_bytes_are_not_installed(
 
 @pytest.mark.parametrize("constrained", [True, False])
 def test_a_uv_project_gets_the_patched_wheel_for_an_indirect_dependency(
-    tmp_path: Path, index_url: str, wheels: list[VerifiedWheel], *, constrained: bool
+    tmp_path: Path, index_url: str, wheels: list[CertifiedWheel], *, constrained: bool
 ) -> None:
     public = tmp_path / "public"
     index.add(public, _wheel(tmp_path / "p", "fwdemo", "1.0"))
@@ -215,7 +215,7 @@ def test_a_uv_project_gets_the_patched_wheel_for_an_indirect_dependency(
 # ----------------------------------------------------------------------------------- publishing
 
 
-def test_the_same_again_is_a_success(published: Destination, wheels: list[VerifiedWheel]) -> None:
+def test_the_same_again_is_a_success(published: Destination, wheels: list[CertifiedWheel]) -> None:
     assert [item.uploaded for item in publish.publish(wheels, published)] == [False, False]
 
 
@@ -223,12 +223,12 @@ def test_changed_bytes_are_refused(published: Destination, tmp_path: Path) -> No
     members = {"fwdemo/__init__.py": "", "fwdemo/more.py": ""}
     path = make_wheel(tmp_path, "fwdemo", "1.0+ft.2", tag=ANY_TAG, members=members)
     with pytest.raises(PublishError, match="nothing was uploaded") as caught:
-        publish.publish([as_verified(path)], published)
+        publish.publish([as_certified(path)], published)
     assert "added: fwdemo/more.py" in caught.value.problems
 
 
 def test_the_server_refuses_changed_bytes_too(
-    published: Destination, wheels: list[VerifiedWheel], tmp_path: Path
+    published: Destination, wheels: list[CertifiedWheel], tmp_path: Path
 ) -> None:
     assert published.credentials
     path = make_wheel(tmp_path, "fwdemo", "1.0+ft.2", tag=ANY_TAG, members={"fwdemo/evil.py": ""})

@@ -21,9 +21,9 @@ from twine import utils as twine_utils
 from freewheel import index, process, publish
 from freewheel.destination import INDEX_URL, Credentials, Destination, resolve_destination
 from freewheel.errors import CommandFailed, PublishError
-from freewheel.verify import VerifiedWheel
+from freewheel.proof.certificate import CertifiedWheel
 from freewheel.workspace import Workspace
-from tests.unit.wheelmaker import as_verified, make_wheel
+from tests.unit.wheelmaker import as_certified, make_wheel
 
 _BASE = "https://index.example/team/"
 _SECRET = "s3cret-word"  # noqa: S105  a password of a server that does not exist
@@ -73,7 +73,7 @@ class _FakeIndex(BaseAdapter):
         self.uploads.append((words, env))
         if self.refusal:
             raise CommandFailed(words, 1, self.refusal)
-        added = index.add(self.directory, as_verified(Path(words[-1])))
+        added = index.add(self.directory, as_certified(Path(words[-1])))
         if self.replacement:
             self.replacement(added.path)
         return process.Finished(argv=tuple(words), returncode=0, stdout="", stderr="", seconds=0)
@@ -90,7 +90,7 @@ def fake(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> _FakeIndex:
     fake = _FakeIndex(tmp_path / "simple", request.param)
-    index.add(fake.directory, as_verified(make_wheel(tmp_path / "old", "other", "9.0+ft.1")))
+    index.add(fake.directory, as_certified(make_wheel(tmp_path / "old", "other", "9.0+ft.1")))
     monkeypatch.setattr(requests.Session, "get_adapter", lambda *_, **__: fake)
     monkeypatch.setattr(process, "run", fake.run)
     return fake
@@ -119,15 +119,15 @@ def destination() -> Destination:
 
 
 @pytest.fixture
-def wheel(tmp_path: Path) -> VerifiedWheel:
-    return as_verified(make_wheel(tmp_path / "built", "demo", "1.0+ft.1"))
+def wheel(tmp_path: Path) -> CertifiedWheel:
+    return as_certified(make_wheel(tmp_path / "built", "demo", "1.0+ft.1"))
 
 
 # ---------------------------------------------------------------------------------- going well
 
 
 def test_uploads_and_reads_back(
-    fake: _FakeIndex, wheel: VerifiedWheel, destination: Destination
+    fake: _FakeIndex, wheel: CertifiedWheel, destination: Destination
 ) -> None:
     (published,) = publish.publish([wheel], destination)
     assert published.uploaded
@@ -143,7 +143,7 @@ def test_uploads_and_reads_back(
 
 
 def test_the_same_bytes_again_are_a_success_without_an_upload(
-    fake: _FakeIndex, wheel: VerifiedWheel, destination: Destination
+    fake: _FakeIndex, wheel: CertifiedWheel, destination: Destination
 ) -> None:
     publish.publish([wheel], destination)
     (published,) = publish.publish([wheel], destination)
@@ -152,7 +152,7 @@ def test_the_same_bytes_again_are_a_success_without_an_upload(
 
 
 def test_waits_for_an_index_that_is_slow_to_show(
-    fake: _FakeIndex, wheel: VerifiedWheel, destination: Destination
+    fake: _FakeIndex, wheel: CertifiedWheel, destination: Destination
 ) -> None:
     fake.hidden = 2
     assert publish.publish([wheel], destination)[0].uploaded
@@ -162,7 +162,7 @@ def test_waits_for_an_index_that_is_slow_to_show(
 
 
 def _refused(
-    fake: _FakeIndex, wheels: list[VerifiedWheel], destination: Destination
+    fake: _FakeIndex, wheels: list[CertifiedWheel], destination: Destination
 ) -> PublishError:
     with pytest.raises(PublishError) as caught:
         publish.publish(wheels, destination)
@@ -184,8 +184,8 @@ def _refused(
 def test_a_wheel_that_is_wrong_by_itself(
     tmp_path: Path, version: str, metadata: dict[str, str | None], problem: str
 ) -> None:
-    bad = as_verified(make_wheel(tmp_path / "bad", "demo", version, metadata=metadata))
-    good = as_verified(make_wheel(tmp_path / "good", "fine", "1.0+ft.1"))
+    bad = as_certified(make_wheel(tmp_path / "bad", "demo", version, metadata=metadata))
+    good = as_certified(make_wheel(tmp_path / "good", "fine", "1.0+ft.1"))
     nowhere = Destination(upload_url="", simple_url="", credentials=None, reading=None)
     # Without the fake index, a request or a child process would be an error of another kind.
     with pytest.raises(PublishError, match="nothing was uploaded") as caught:
@@ -195,26 +195,26 @@ def test_a_wheel_that_is_wrong_by_itself(
 
 
 def test_a_file_name_of_another_project(
-    fake: _FakeIndex, wheel: VerifiedWheel, destination: Destination
+    fake: _FakeIndex, wheel: CertifiedWheel, destination: Destination
 ) -> None:
     error = _refused(fake, [replace(wheel, project="fine")], destination)
     assert "the file name says demo 1.0+ft.1, not fine" in str(error)
 
 
 def test_a_wheel_that_changed_after_its_checks(
-    fake: _FakeIndex, wheel: VerifiedWheel, destination: Destination
+    fake: _FakeIndex, wheel: CertifiedWheel, destination: Destination
 ) -> None:
     wheel.path.write_bytes(b"other")
     assert "is not the file that was verified" in str(_refused(fake, [wheel], destination))
 
 
 def test_other_bytes_on_the_index(
-    fake: _FakeIndex, wheel: VerifiedWheel, tmp_path: Path, destination: Destination
+    fake: _FakeIndex, wheel: CertifiedWheel, tmp_path: Path, destination: Destination
 ) -> None:
     members = {"demo/__init__.py": "", "demo/more.py": ""}
     old = make_wheel(tmp_path / "a", "demo", "1.0+ft.1", members=members)
-    index.add(fake.directory, as_verified(old))
-    good = as_verified(make_wheel(tmp_path / "good", "fine", "1.0+ft.1"))
+    index.add(fake.directory, as_certified(old))
+    good = as_certified(make_wheel(tmp_path / "good", "fine", "1.0+ft.1"))
     error = _refused(fake, [good, wheel], destination)
     assert "the index has it with other bytes" in error.problems[0]
     assert "removed: demo/more.py" in error.problems
@@ -229,18 +229,18 @@ def test_twins_of_what_the_index_has(
 ) -> None:
     for number in (1, 2):
         there = make_wheel(tmp_path / "a", "demo_pkg", f"1.0+ft.{number}")
-        index.add(fake.directory, as_verified(there))
-    twin = as_verified(make_wheel(tmp_path / "b", name, version))
+        index.add(fake.directory, as_certified(there))
+    twin = as_certified(make_wheel(tmp_path / "b", name, version))
     assert "only in case or spelling" in str(_refused(fake, [twin], destination))
 
 
 def test_twins_in_one_go(fake: _FakeIndex, tmp_path: Path, destination: Destination) -> None:
-    twins = [as_verified(make_wheel(tmp_path, name, "1.0+ft.1")) for name in ("a_b", "A_b")]
+    twins = [as_certified(make_wheel(tmp_path, name, "1.0+ft.1")) for name in ("a_b", "A_b")]
     assert "only in case or spelling" in str(_refused(fake, twins, destination))
 
 
 def test_no_index_at_that_url(
-    fake: _FakeIndex, wheel: VerifiedWheel, destination: Destination
+    fake: _FakeIndex, wheel: CertifiedWheel, destination: Destination
 ) -> None:
     fake.directory = fake.directory / "nowhere"
     error = _refused(fake, [wheel], destination)
@@ -252,7 +252,7 @@ def test_no_index_at_that_url(
 
 
 def test_what_came_back_is_something_else(
-    fake: _FakeIndex, wheel: VerifiedWheel, destination: Destination
+    fake: _FakeIndex, wheel: CertifiedWheel, destination: Destination
 ) -> None:
     def spoil(path: Path) -> None:
         path.unlink()  # a hard link: the bytes are the uploaded file's too
@@ -265,7 +265,7 @@ def test_what_came_back_is_something_else(
 
 
 def test_metadata_that_came_back_is_something_else(
-    fake: _FakeIndex, wheel: VerifiedWheel, destination: Destination
+    fake: _FakeIndex, wheel: CertifiedWheel, destination: Destination
 ) -> None:
     def forge(path: Path) -> None:
         path.with_name(path.name + ".metadata").write_text("Name: evil\n", encoding="utf-8")
@@ -277,7 +277,7 @@ def test_metadata_that_came_back_is_something_else(
 
 
 def test_an_index_that_never_shows_the_file(
-    fake: _FakeIndex, wheel: VerifiedWheel, destination: Destination
+    fake: _FakeIndex, wheel: CertifiedWheel, destination: Destination
 ) -> None:
     fake.hidden = 1000
     with pytest.raises(PublishError, match="does not list it") as caught:
@@ -286,7 +286,7 @@ def test_an_index_that_never_shows_the_file(
 
 
 def test_a_refusal_is_shown_without_the_password(
-    fake: _FakeIndex, wheel: VerifiedWheel, destination: Destination
+    fake: _FakeIndex, wheel: CertifiedWheel, destination: Destination
 ) -> None:
     fake.refusal = f"ERROR HTTPError: 403 Forbidden from {_BASE}\nsent {_SECRET}\n"
     with pytest.raises(PublishError, match="status 403") as caught:
@@ -300,7 +300,7 @@ def test_a_refusal_is_shown_without_the_password(
 
 
 def test_credentials_go_to_their_own_origin_only(
-    fake: _FakeIndex, wheel: VerifiedWheel, destination: Destination
+    fake: _FakeIndex, wheel: CertifiedWheel, destination: Destination
 ) -> None:
     publish.publish([wheel], destination)
     assert all("Authorization" in request.headers for request in fake.requests)

@@ -6,11 +6,13 @@ import base64
 import hashlib
 import zipfile
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from packaging.utils import parse_wheel_filename
 
 from freewheel import files
+from freewheel.proof.certificate import CertifiedWheel
 from freewheel.verify import VerifiedWheel
 
 LINUX_TAG = "cp314-cp314t-manylinux_2_17_x86_64"
@@ -66,6 +68,19 @@ def as_verified(path: Path) -> VerifiedWheel:
         version=path.name.split("-")[1],
         sha256=files.sha256(path),
         size=path.stat().st_size,
+    )
+
+
+def as_certified(path: Path) -> CertifiedWheel:
+    """The wheel as the proof would hand it over, for tests of what comes after."""
+    wheel = as_verified(path)
+    return CertifiedWheel(
+        path=wheel.path,
+        project=wheel.project,
+        version=wheel.version,
+        sha256=wheel.sha256,
+        size=wheel.size,
+        certified=datetime(2026, 11, 25, tzinfo=UTC),
     )
 
 

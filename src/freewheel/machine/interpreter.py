@@ -50,6 +50,7 @@ except Exception as error:
     failed["ensurepip"] = repr(error)
 print(json.dumps({
     "version": platform.python_version(),
+    "build": sys.version,
     "minor": list(sys.version_info[:2]),
     "implementation": sys.implementation.name,
     "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
@@ -61,10 +62,14 @@ print(json.dumps({
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interpreter:
-    """A free-threaded CPython 3.14 that runs; ``origin`` says where it comes from."""
+    """A free-threaded CPython 3.14 that runs; ``origin`` says where it comes from.
+
+    ``build`` is its ``sys.version``: when and by which compiler it was built.
+    """
 
     path: Path
     version: str
+    build: str
     origin: str
 
 
@@ -109,7 +114,7 @@ def check(path: Path, origin: str, problems: list[str]) -> Interpreter | None:
     if reasons := unfit(facts):
         problems.append(f"{origin} {path}: {'; '.join(reasons)}")
         return None
-    return Interpreter(path=path, version=facts["version"], origin=origin)
+    return Interpreter(path=path, version=facts["version"], build=facts["build"], origin=origin)
 
 
 def unfit(facts: dict[str, object]) -> list[str]:

@@ -1,0 +1,194 @@
+"""Stage *negative control*: each probe on both wheels of a release, and what it means.
+
+The question is not whether the patched wheel passes, but whether it passes where the baseline
+fails, so often that chance is excluded.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from math import comb
+from typing import Protocol
+
+from freewheel.proof.programs import Outcome, Probe
+from freewheel.proof.trial import Run
+
+CONFIDENCE = 0.95  # of the upper bound on the failure rate
+# The chance, at most, that a patch which does nothing would have given the same runs.
+FULL_CHANCE = 1e-6
+QUICK_CHANCE = 5e-3
+QUICK_BASELINE_RUNS = 3
+QUICK_PATCHED_RUNS = 10
+_SAID = 1500  # characters that are kept of what a failing run printed
+
+
+class Verdict(StrEnum):
+    """What the runs say about a patch."""
+
+    PROVEN = "proven"
+    UNPROVEN = "unproven"  # the baseline passes, or fails too rarely to tell
+    NOT_MENDED = "not mended"  # the patched wheel fails
+    OTHER_FAILURE = "fails otherwise"  # the baseline fails, but not in the way of this defect
+    NOT_RUN = "not run"
+    OPEN = "open"  # a known defect that no patch of the release claims to mend
+
+
+class Counted(Protocol):
+    """How many runs there were, and how many failed."""
+
+    @property
+    def runs(self) -> int: ...
+
+    @property
+    def failures(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """What came of all runs of a probe on one wheel.
+
+    ``endings`` counts them by how they ended, a crash with its signal: ``crash (SIGSEGV)``.
+    ``seconds`` is the time of all runs together; ``said`` the end of what the first run printed
+    that did not pass, "" if all did.
+    """
+
+    runs: int
+    failures: int
+    not_run: int
+    endings: Mapping[str, int]
+    seconds: float
+    said: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """The verdict on one defect of one release.
+
+    ``chance`` is the probability that so few of the failures fall on the patched wheel if the
+    patch changes nothing; ``bound`` the upper bound, at 95 % confidence, on the rate at which the
+    patched wheel may still fail, given how often it passed.
+    """
+
+    defect: str
+    verdict: Verdict
+    baseline: Tally
+    patched: Tally
+    chance: float
+    bound: float
+    explanation: str
+
+    @property
+    def is_problem(self) -> bool:
+        """Whether it stands in the way of a certificate."""
+        return self.verdict not in (Verdict.PROVEN, Verdict.OPEN)
+
+
+def tally(runs: Iterable[Run]) -> Tally:
+    """Count the runs of a probe on one wheel."""
+    taken = list(runs)
+    failed = [run for run in taken if run.outcome not in (Outcome.PASS, Outcome.NOT_RUN)]
+    not_run = [run for run in taken if run.outcome is Outcome.NOT_RUN]
+    return Tally(
+        runs=len(taken),
+        failures=len(failed),
+        not_run=len(not_run),
+        endings=dict(sorted(Counter(ending(run) for run in taken).items())),
+        seconds=sum(run.seconds for run in taken),
+        said=next((run.said[-_SAID:] for run in (*failed, *not_run)), ""),
+    )
+
+
+def ending(run: Run) -> str:
+    """How a run ended, in words."""
+    return f"{run.outcome} ({run.signal})" if run.signal else str(run.outcome)
+
+
+def runs_wanted(probe: Probe, *, quick: bool) -> tuple[int, int]:
+    """How often to run a probe on the baseline wheel and on the patched one."""
+    if not quick:
+        return probe.baseline_runs, probe.patched_runs
+    return (
+        min(probe.baseline_runs, QUICK_BASELINE_RUNS),
+        min(probe.patched_runs, QUICK_PATCHED_RUNS),
+    )
+
+
+def chance_of(baseline: Counted, patched: Counted) -> float:
+    """The probability that chance alone puts so few of the failures on the patched wheel.
+
+    Fisher's exact test, one-sided: all runs in one urn, failures and passes, and as many drawn as
+    the patched wheel had runs. 1.0 where nothing failed at all.
+    """
+    failures = baseline.failures + patched.failures
+    runs = baseline.runs + patched.runs
+    ways = sum(
+        comb(patched.runs, on_patched) * comb(baseline.runs, failures - on_patched)
+        for on_patched in range(patched.failures + 1)
+    )
+    return ways / comb(runs, failures)
+
+
+def bound_of(patched: Counted) -> float:
+    """The highest failure rate at which so many passes and no failure are still 5 % likely.
+
+    The exact (Clopper-Pearson) upper bound for no failures; 1.0 where there was one.
+    """
+    if patched.failures or not patched.runs:
+        return 1.0
+    return float(1 - (1 - CONFIDENCE) ** (1 / patched.runs))
+
+
+def judge(probe: Probe, baseline: Tally, patched: Tally, *, claimed: bool, quick: bool) -> Finding:
+    """What the runs of one probe mean; ``claimed`` says that a patch of the release names it."""
+    chance, bound = chance_of(baseline, patched), bound_of(patched)
+    limit = QUICK_CHANCE if quick else FULL_CHANCE
+    foreign = _foreign_endings(probe, baseline)
+    verdict, explanation = Verdict.PROVEN, ""
+    if not claimed:
+        verdict = Verdict.OPEN
+        explanation = "known, and no patch of this release mends it"
+    elif baseline.not_run or patched.not_run:
+        verdict = Verdict.NOT_RUN
+        explanation = (
+            f"the probe could not run {baseline.not_run} times on the baseline wheel and "
+            f"{patched.not_run} times on the patched one: {baseline.said or patched.said}"
+        )
+    elif patched.failures:
+        verdict = Verdict.NOT_MENDED
+        explanation = f"the patched wheel fails in {patched.failures} of {patched.runs} runs"
+    elif not baseline.failures:
+        verdict = Verdict.UNPROVEN
+        explanation = (
+            f"the baseline wheel passes all {baseline.runs} runs: drop the patch, or make the "
+            "probe sharper"
+        )
+    elif foreign:
+        verdict = Verdict.OTHER_FAILURE
+        explanation = (
+            f"the baseline wheel fails by {foreign}, which the probe does not declare in `shows`"
+        )
+    elif chance > limit:
+        verdict = Verdict.UNPROVEN
+        explanation = (
+            f"the baseline wheel fails in {baseline.failures} of {baseline.runs} runs only: a "
+            f"patch that does nothing has a chance of {chance:.2g} to look as good (at most "
+            f"{limit:g}); raise the probe's `runs`, or make it sharper"
+        )
+    return Finding(
+        defect=probe.defect,
+        verdict=verdict,
+        baseline=baseline,
+        patched=patched,
+        chance=chance,
+        bound=bound,
+        explanation=explanation,
+    )
+
+
+def _foreign_endings(probe: Probe, baseline: Tally) -> str:
+    """The ways in which the baseline failed that are not this defect's, joined; "" if none."""
+    own = {str(outcome) for outcome in (*probe.shows, Outcome.PASS)}
+    return ", ".join(name for name in baseline.endings if name.partition(" (")[0] not in own)

@@ -1,0 +1,74 @@
+"""Results that are kept: what was found out about the same bytes need not be found out again.
+
+A result belongs to a *subject*: the digest of the wheel, of the program, of the harness, and the
+interpreter. Runs of the same subject add up, and a failure that was seen once stays on record for
+as long as the subject is the same; only ``forget`` drops it, and a person has to ask for that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from freewheel import files
+
+_SCHEMA = 1
+# What decides how a run is carried out and what its end means.
+_HARNESS = ("limits.py", "programs.py", "trial.py")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What a result is about; ``facts`` are names and identities, all that could change it."""
+
+    kind: str
+    facts: Mapping[str, str]
+
+    @property
+    def key(self) -> str:
+        text = json.dumps({"kind": self.kind, "facts": dict(self.facts)}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Kept:
+    """The results in a directory, a file for each subject."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def read(self, subject: Subject) -> Any:  # noqa: ANN401  JSON
+        """The result kept for a subject; None where there is none, or it cannot be read."""
+        try:
+            content: dict[str, Any] = json.loads(self._path(subject).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return content.get("result") if content.get("schema") == _SCHEMA else None
+
+    def write(self, subject: Subject, result: Any) -> None:  # noqa: ANN401  JSON
+        """Keep a result, in place of the one there was."""
+        content = {
+            "schema": _SCHEMA,
+            "kind": subject.kind,
+            "facts": dict(subject.facts),
+            "result": result,
+        }
+        files.write_text(self._path(subject), json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+    def forget(self, subject: Subject) -> None:
+        """Drop what is kept for a subject."""
+        self._path(subject).unlink(missing_ok=True)
+
+    def _path(self, subject: Subject) -> Path:
+        return self._directory / f"{subject.kind}-{subject.key}.json"
+
+
+def harness_digest() -> str:
+    """Over the modules that carry out a run and name its outcome."""
+    digest = hashlib.sha256()
+    for name in _HARNESS:
+        digest.update(Path(__file__).with_name(name).read_bytes())
+    return digest.hexdigest()
