@@ -28,7 +28,7 @@ from freewheel import publish as publishing
 from freewheel.destination import resolve_destination
 from freewheel.doctor import examine
 from freewheel.errors import FreewheelError, ProofError, UnprovenError
-from freewheel.proof import certificate, control, proving
+from freewheel.proof import certificate, control, proving, report
 from freewheel.proof.programs import load_programs
 from freewheel.recipe import Recipe, Release, choose_recipe, load_recipes
 from freewheel.verify import VerifiedWheel
@@ -239,6 +239,7 @@ def prove(
         proofs = proving.prove(workspace, cases, board, quick=quick, afresh=afresh)
     for proof in proofs:
         _show_proof(workspace, proof)
+    console.say(f"report: {report.write(workspace).relative_to(workspace.root)}")
     console.say(f"{console.duration(time.monotonic() - started)} in all")
     problems = [f"{proof.case.title}: {line}" for proof in proofs for line in proof.problems]
     if problems:

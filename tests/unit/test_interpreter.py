@@ -12,6 +12,7 @@ from freewheel.workspace import Workspace
 
 GOOD: dict[str, object] = {
     "version": "3.14.7",
+    "build": "3.14.7 free-threading build (main, Nov 1 2026) [GCC 12.2.0]",
     "minor": [3, 14],
     "implementation": "cpython",
     "free_threaded": True,

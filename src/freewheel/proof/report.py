@@ -1,0 +1,87 @@
+"""Stage *report*: a page made from the certificates, for who decides and for who checks.
+
+It is one HTML file without scripts and without anything from elsewhere, so that it can be sent
+around. It says nothing that is not in a certificate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files as resources
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from packaging.version import Version
+
+from freewheel import files, inputs
+from freewheel.errors import CertificateError
+from freewheel.proof import certificate
+from freewheel.workspace import Workspace
+
+_TEMPLATE = "report.html.jinja"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uncertified:
+    """A wheel that the report cannot speak for, and why."""
+
+    name: str
+    reason: str
+
+
+def write(workspace: Workspace) -> Path:
+    """Make ``wheels/report/index.html`` from the certificates beside the wheels in ``wheels/``."""
+    certificates: list[certificate.Certificate] = []
+    uncertified: list[Uncertified] = []
+    for record in inputs.read_records(workspace.wheels):
+        try:
+            found = certificate.read(certificate.path_of(record.wheel))
+            problems = list(certificate.mismatches(record.wheel, found))
+        except (CertificateError, OSError) as error:
+            problems = [str(error).splitlines()[0]]
+        if problems:
+            uncertified.append(Uncertified(name=record.wheel.name, reason="; ".join(problems)))
+        else:
+            certificates.append(found)
+    page = workspace.report / "index.html"
+    files.write_text(page, render(certificates, uncertified))
+    return page
+
+
+def render(
+    certificates: Sequence[certificate.Certificate], uncertified: Sequence[Uncertified]
+) -> str:
+    """The page's text; projects by name, of each the newest release first."""
+    environment = Environment(
+        loader=PackageLoader("freewheel.proof", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = percent
+    environment.filters["chance"] = chance
+    ordered = sorted(certificates, key=lambda one: Version(one.wheel.release), reverse=True)
+    ordered.sort(key=lambda one: one.wheel.project)
+    return environment.get_template(_TEMPLATE).render(
+        certificates=ordered,
+        uncertified=uncertified,
+        style=(resources("freewheel.proof") / "report.css").read_text("utf-8"),
+    )
+
+
+def percent(share: float) -> str:
+    """A share as a person reads it: two digits that count."""
+    return f"{share:.0%}" if share in (0, 1) else f"{share * 100:.2g} %"
+
+
+def chance(value: float) -> str:
+    """A small probability in words: ``1 in 5 million``."""
+    if value >= 1:
+        return "certain"
+    odds = 1 / value
+    for size, name in ((1e12, "million million"), (1e9, "thousand million"), (1e6, "million")):
+        if odds >= size:
+            return f"1 in {odds / size:.3g} {name}"
+    return f"1 in {odds:,.0f}"
