@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -250,6 +251,12 @@ def prove(
             "verdict asks for",
         )
     return 0
+
+
+@commands.command(name="certificate-schema")
+def certificate_schema() -> None:
+    """Print the JSON Schema of certificates."""
+    console.say(json.dumps(certificate.schema(), indent=1, sort_keys=True))
 
 
 def _show_proof(workspace: Workspace, proof: proving.Proof) -> None:

@@ -73,7 +73,7 @@ def render(
 
 def percent(share: float) -> str:
     """A share as a person reads it: two digits that count."""
-    return f"{share:.0%}" if share in (0, 1) else f"{share * 100:.2g} %"
+    return f"{share * 100:.2g} %" if share < 1 else "100 %"
 
 
 def chance(value: float) -> str:

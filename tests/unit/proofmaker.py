@@ -1,0 +1,148 @@
+"""Probes, tallies and certificates for tests, made in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from packaging.specifiers import SpecifierSet
+
+from freewheel import files
+from freewheel.machine.facts import Facts
+from freewheel.machine.interpreter import Interpreter
+from freewheel.proof import certificate, control
+from freewheel.proof.issuing import Evidence, StressFinding, issue
+from freewheel.proof.programs import Outcome, Probe, Programs, Stress
+from freewheel.recipe import Release
+from freewheel.verify import BaselineWheel
+from tests.unit.wheelmaker import as_verified, make_wheel
+
+NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
+DIGEST = "0" * 64
+
+
+def make_probe(
+    directory: Path,
+    defect: str = "D1",
+    *,
+    shows: tuple[Outcome, ...] = (Outcome.WRONG,),
+    text: str = "",
+) -> Probe:
+    """A probe of the project demo; its file has ``text`` in it."""
+    path = directory / "demo" / f"{defect}.py"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return Probe(
+        path=path,
+        project="demo",
+        title=f"the defect <{defect}>",
+        use="supported",
+        needs=(),
+        seconds=10,
+        memory=0,
+        alone=False,
+        defect=defect,
+        releases=SpecifierSet("<=1.0"),
+        passes="nothing is wrong",
+        shows=shows,
+        baseline_runs=10,
+        patched_runs=40,
+    )
+
+
+def make_stress(directory: Path) -> Stress:
+    """A stress program of the project demo."""
+    path = directory / "demo" / "stress.py"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return Stress(
+        path=path,
+        project="demo",
+        title="everything at once",
+        use="supported",
+        needs=(),
+        seconds=10,
+        memory=0,
+        alone=True,
+        quick_seconds=1,
+        full_seconds=8,
+    )
+
+
+def make_tally(
+    runs: int, failures: int = 0, endings: Mapping[str, int] | None = None, *, said: str = ""
+) -> control.Tally:
+    """``failures`` of ``runs`` failed, with wrong answers unless ``endings`` say otherwise."""
+    counted = endings or {"pass": runs - failures, "wrong answer": failures}
+    return control.Tally(
+        runs=runs,
+        failures=failures,
+        not_run=counted.get("not run", 0),
+        endings={name: count for name, count in counted.items() if count},
+        seconds=1.25,
+        said=said,
+    )
+
+
+def make_evidence(directory: Path, *, quick: bool = False, said: str = "") -> Evidence:
+    """One wheel of the project demo, with one defect that was mended, and its stress program."""
+    probe = make_probe(directory / "probes")
+    stress = make_stress(directory / "probes")
+    baseline = as_verified(make_wheel(directory / "wheels" / "baseline", "demo", "1.0"))
+    baseline_runs, patched_runs = control.runs_wanted(probe, quick=quick)
+    finding = control.judge(
+        probe,
+        make_tally(baseline_runs, baseline_runs, said=said),
+        make_tally(patched_runs),
+        claimed=True,
+        quick=quick,
+    )
+    return Evidence(
+        release=Release(
+            project="demo",
+            version="1.0",
+            sha256=DIGEST,
+            released=NOON,
+            revision=1,
+            patches=(),
+        ),
+        series=(),
+        patched=as_verified(make_wheel(directory / "wheels", "demo", "1.0+ft.1")),
+        baseline=BaselineWheel(
+            path=baseline.path,
+            project="demo",
+            version="1.0",
+            sha256=baseline.sha256,
+            size=baseline.size,
+            failures=("FW203 after all imports the GIL is still off: demo turned it on",),
+        ),
+        findings=[(probe, finding)],
+        stress=[
+            StressFinding(stress=stress, work=8, baseline=make_tally(1, 1), patched=make_tally(1))
+        ],
+        interpreter=Interpreter(
+            path=Path("python3.14t"), version="3.14.7", build="3.14.7 (main)", origin="PATH"
+        ),
+        machine=Facts(system="Debian", kernel="Linux", processor="x", processors=2, memory=1024),
+        started=NOON,
+        finished=NOON,
+        commit="",
+        quick=quick,
+    )
+
+
+def programs_of(evidence: Evidence) -> Programs:
+    """The programs that the evidence was had with."""
+    return Programs(
+        probes=tuple(probe for probe, _ in evidence.findings),
+        stress=tuple(found.stress for found in evidence.stress),
+    )
+
+
+def certify(evidence: Evidence) -> certificate.Certificate:
+    """Issue the certificate and lay it beside the wheel."""
+    issued = issue(evidence)
+    certificate.write(evidence.patched.path, issued)
+    assert files.sha256(evidence.patched.path) == issued.wheel.sha256
+    return issued

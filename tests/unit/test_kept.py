@@ -1,0 +1,37 @@
+"""Results that are kept between proofs."""
+
+from pathlib import Path
+
+from freewheel.proof.kept import Kept, Subject, harness_digest
+
+
+def subject(**facts: str) -> Subject:
+    return Subject(kind="demo-D1", facts={"wheel": "1", "program": "2", **facts})
+
+
+def test_a_result_belongs_to_its_subject_alone(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    kept.write(subject(), [{"outcome": "pass"}])
+
+    assert kept.read(subject()) == [{"outcome": "pass"}]
+    assert kept.read(subject(wheel="other")) is None
+    assert kept.read(Subject(kind="demo-D2", facts=subject().facts)) is None
+    # Another process finds it too.
+    assert Kept(tmp_path).read(subject()) == [{"outcome": "pass"}]
+
+
+def test_what_is_forgotten_or_damaged_is_not_there(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    kept.write(subject(), [1])
+    kept.forget(subject())
+    assert kept.read(subject()) is None
+    kept.forget(subject())
+
+    kept.write(subject(), [1])
+    (path,) = tmp_path.iterdir()
+    path.write_text(path.read_text(encoding="utf-8")[:-10], encoding="utf-8")
+    assert kept.read(subject()) is None
+
+
+def test_the_harness_is_part_of_what_a_result_depends_on() -> None:
+    assert len(harness_digest()) == 64
