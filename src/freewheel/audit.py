@@ -1,7 +1,7 @@
 """Check a finished wheel again, wherever it came from: its archive, and what lies beside it.
 
 Nothing of the wheel is run. ``<wheel>.buildinfo.json`` must be beside it; where there is a bundle
-of attestations too, a trusted key must have signed it.
+of attestations too, a trusted key must have signed it, and a certificate must be this wheel's.
 """
 
 from __future__ import annotations
@@ -11,22 +11,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from freewheel import files, inputs, provenance, verify
-from freewheel.errors import AttestationError, VerifyError
+from freewheel.errors import AttestationError, CertificateError, VerifyError
+from freewheel.proof import certificate
 
 # Codes are stable: a number is never used again.
 CHECKS = {
     "FW301": "the buildinfo lies beside the wheel and can be read",
     "FW302": "the buildinfo is about this wheel: its name, digest and size",
     "FW303": "the attestation is signed by a trusted key and is about this wheel",
+    "FW304": "the certificate can be read and is about this wheel",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    """What was found good about a wheel; ``signers`` is empty where no bundle lies beside it."""
+    """What was found good about a wheel.
+
+    ``signers`` is empty where no bundle lies beside it, ``certified`` None without a certificate.
+    """
 
     record: inputs.Record
     signers: tuple[str, ...]
+    certified: certificate.Certificate | None
 
 
 def audit(path: Path) -> Audit:
@@ -48,13 +54,21 @@ def audit(path: Path) -> Audit:
         except AttestationError as error:
             told = "; ".join([error.summary, *error.problems])
             problems.append(f"FW303 {CHECKS['FW303']}: {told}")
+    certified: certificate.Certificate | None = None
+    if certificate.path_of(path).exists():
+        try:
+            certified = certificate.read(certificate.path_of(path))
+            told_wrong = list(certificate.mismatches(path, certified))
+        except CertificateError as error:
+            told_wrong = [error.summary, *error.problems]
+        problems += [f"FW304 {CHECKS['FW304']}: {problem}" for problem in told_wrong]
     if problems or record is None:
         raise VerifyError(
             f"{path.name} is not what it should be",
             problems=problems,
             hint="do not use it; fetch it again with the files beside it, or build it",
         )
-    return Audit(record=record, signers=tuple(signers))
+    return Audit(record=record, signers=tuple(signers), certified=certified)
 
 
 def _record_problems(path: Path, record: inputs.Record | None) -> Iterator[str]:

@@ -321,7 +321,8 @@ def verify(wheels: tuple[Path, ...]) -> None:
     for path in wheels:
         found = audit.audit(path)
         signed = f"signed by {', '.join(found.signers)}" if found.signers else "not signed"
-        console.say(f"{path.name}: good, {signed}")
+        proven = f"{found.certified.kind} certificate" if found.certified else "no certificate"
+        console.say(f"{path.name}: good, {signed}, {proven}")
 
 
 @commands.command()

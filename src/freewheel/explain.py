@@ -17,7 +17,8 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from freewheel import files, sbom
 from freewheel.annotate import REPORT_LABEL
-from freewheel.errors import ExplainError, FreewheelError
+from freewheel.errors import CertificateError, ExplainError, FreewheelError
+from freewheel.proof import certificate
 from freewheel.workspace import find_workspace
 
 _DIGEST_IN_URL = "#sha256="
@@ -49,10 +50,12 @@ def explain(path: Path, *, root: Path | None) -> list[str]:
     a file that cannot be read, and for a wheel that Freewheel has not made.
     """
     wheel = read(path)
+    certified = _certificate(path)
     return [
         *_identity(wheel),
+        *_certified(certified),
         "",
-        *_mended(wheel, root),
+        *_mended(wheel, root, certified),
         "",
         *_made_of(wheel),
         "",
@@ -183,7 +186,29 @@ def _identity(wheel: Explained) -> Iterator[str]:
         yield f"  trouble?  {wheel.report}"
 
 
-def _mended(wheel: Explained, root: Path | None) -> Iterator[str]:
+def _certificate(path: Path) -> certificate.Certificate | None:
+    """The certificate beside the wheel; None where there is none, or it is not for these bytes."""
+    try:
+        found = certificate.read(certificate.path_of(path))
+    except CertificateError:
+        return None
+    return None if list(certificate.mismatches(path, found)) else found
+
+
+def _certified(found: certificate.Certificate | None) -> Iterator[str]:
+    if found is None:
+        yield "  certified no: it was not put to the proof, or its certificate is not beside it"
+        return
+    yield (
+        f"  certified {found.finished:%Y-%m-%d}, {found.kind} proof, "
+        f"CPython {found.python.version} with the GIL {found.gil}"
+    )
+
+
+def _mended(
+    wheel: Explained, root: Path | None, certified: certificate.Certificate | None
+) -> Iterator[str]:
+    runs = {defect.id: defect for defect in certified.defects} if certified else {}
     yield f"Patches ({len(wheel.patches)})"
     for patch in wheel.patches:
         path, _, digest = patch["diff"]["url"].partition(_DIGEST_IN_URL)
@@ -192,7 +217,17 @@ def _mended(wheel: Explained, root: Path | None) -> Iterator[str]:
             identifier = defect.get("id", "")
             yield f"    mends     {identifier}: {defect.get('name', '')}"
             yield f"    proven by {_probe(wheel.project, identifier, root)}"
+            if identifier in runs:
+                yield f"              {_runs(runs[identifier])}"
         yield f"    SHA-256   {digest}"
+
+
+def _runs(defect: certificate.Defect) -> str:
+    without, mended = defect.baseline, defect.patched
+    return (
+        f"fails in {without.failures} of {without.runs} runs without the patch, "
+        f"in {mended.failures} of {mended.runs} with it"
+    )
 
 
 def _probe(project: str, defect: str, root: Path | None) -> str:

@@ -8,6 +8,9 @@ import pytest
 
 from freewheel import audit, files, inputs, provenance
 from freewheel.errors import AttestationError, VerifyError
+from freewheel.proof import certificate
+from freewheel.proof.issuing import issue
+from tests.unit.proofmaker import make_evidence
 from tests.unit.wheelmaker import make_wheel
 
 VERSION = "1.0+ft.1"
@@ -182,3 +185,18 @@ def test_a_file_that_is_no_key(
 
     with pytest.raises(AttestationError, match="no private key"):
         provenance.attest(record)
+
+
+def test_a_certificate_of_another_wheel_and_one_cut_short(
+    record: inputs.Record, tmp_path: Path
+) -> None:
+    issued = issue(make_evidence(tmp_path / "evidence"))
+    about = issued.wheel.model_copy(update={"name": record.wheel.name, "sha256": record.sha256})
+    path = certificate.write(record.wheel, issued.model_copy(update={"wheel": about}))
+    assert problems(record.wheel) == []
+
+    certificate.write(record.wheel, issued)
+    assert [problem.split()[0] for problem in problems(record.wheel)] == ["FW304", "FW304"]
+
+    path.write_text(path.read_text(encoding="utf-8")[:-20], encoding="utf-8")
+    assert {problem.split()[0] for problem in problems(record.wheel)} == {"FW304"}

@@ -1,5 +1,6 @@
 """Explaining a wheel: what people read is what the wheel says, and each bad file has its error."""
 
+import hashlib
 import json
 import zipfile
 from collections.abc import Callable
@@ -13,6 +14,9 @@ from freewheel import archives, cli, files, sbom
 from freewheel.errors import ExplainError
 from freewheel.explain import explain
 from freewheel.patches import Patch
+from freewheel.proof import certificate
+from freewheel.proof.issuing import issue
+from tests.unit.proofmaker import make_evidence
 from tests.unit.sbommaker import annotated, built_wheel, make_series
 from tests.unit.wheelmaker import make_wheel
 
@@ -88,6 +92,28 @@ def test_a_probe_is_named_where_the_checkout_has_it(wheel: Path, tmp_path: Path)
     assert "    proven by probes/speedy/S1.py" in here
     assert "    proven by no probe: probes/speedy/S2.py is not in this checkout" in here
     assert "    proven by probes/speedy/S1.py in Freewheel's repository" in nowhere
+
+
+def test_it_says_what_the_certificate_says(wheel: Path, tmp_path: Path) -> None:
+    assert any(line.startswith("  certified no: ") for line in explain(wheel, root=None))
+
+    issued = issue(make_evidence(tmp_path / "evidence"))
+    about = issued.wheel.model_copy(
+        update={"name": wheel.name, "sha256": hashlib.sha256(wheel.read_bytes()).hexdigest()}
+    )
+    defect = issued.defects[0].model_copy(update={"id": "S1"})
+    certificate.write(wheel, issued.model_copy(update={"wheel": about, "defects": [defect]}))
+
+    lines = explain(wheel, root=None)
+    assert "  certified 2026-11-25, full proof, CPython 3.14.7 with the GIL off" in lines
+    told = "              fails in 10 of 10 runs without the patch, in 0 of 40 with it"
+    assert (
+        lines[lines.index("    proven by probes/speedy/S1.py in Freewheel's repository") + 1]
+        == told
+    )
+
+    certificate.write(wheel, issued)  # of another wheel
+    assert any(line.startswith("  certified no: ") for line in explain(wheel, root=None))
 
 
 def test_the_command_prints_the_lines(wheel: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from freewheel import files, git
+from freewheel import files, git, index
 from freewheel.console import Board
 from freewheel.errors import CertificateError, ProbeError
 from freewheel.machine import facts
@@ -205,7 +205,7 @@ def _prove(workspace: Workspace, bench: _Bench, board: Board) -> Proof:
     problems = list(_problems(findings, stress))
     path = None
     if problems:
-        certificate.withdraw(case.patched.path)
+        _withdraw(workspace, case)
     else:
         evidence = Evidence(
             release=case.release,
@@ -222,6 +222,7 @@ def _prove(workspace: Workspace, bench: _Bench, board: Board) -> Proof:
             quick=bench.quick,
         )
         path = _certify(case, issue(evidence))
+        index.attach(workspace.simple, case.recipe.name, case.patched.path, certificate.SUFFIX)
     return Proof(
         case=case,
         findings=findings,
@@ -242,6 +243,12 @@ def _certify(case: Case, issued: certificate.Certificate) -> Path:
         else:
             return path
     return certificate.write(case.patched.path, issued)
+
+
+def _withdraw(workspace: Workspace, case: Case) -> None:
+    """Take the certificate away, from beside the wheel and from the static index."""
+    certificate.withdraw(case.patched.path)
+    certificate.withdraw(workspace.simple / case.recipe.name / case.patched.path.name)
 
 
 def _problems(
