@@ -20,6 +20,7 @@ from freewheel.proof import certificate
 from freewheel.workspace import Workspace
 
 _TEMPLATE = "report.html.jinja"
+_NO_CERTIFICATE = "it was not put to the proof, or did not stand it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +36,12 @@ def write(workspace: Workspace) -> Path:
     certificates: list[certificate.Certificate] = []
     uncertified: list[Uncertified] = []
     for record in inputs.read_records(workspace.wheels):
+        path = certificate.path_of(record.wheel)
+        if not path.exists():
+            uncertified.append(Uncertified(name=record.wheel.name, reason=_NO_CERTIFICATE))
+            continue
         try:
-            found = certificate.read(certificate.path_of(record.wheel))
+            found = certificate.read(path)
             problems = list(certificate.mismatches(record.wheel, found))
         except (CertificateError, OSError) as error:
             problems = [str(error).splitlines()[0]]
