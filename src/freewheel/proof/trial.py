@@ -88,7 +88,8 @@ def run_program(
     """
     memory = program.memory if limited else 0
     limits: list[str | Path] = [environment.python, "-I", _LIMITS, str(memory)]
-    command: list[str | Path] = [environment.python, "-X", "faulthandler", "-W", "ignore"]
+    # -u: what it printed before it crashed or was killed is not lost in a buffer.
+    command: list[str | Path] = [environment.python, "-u", "-X", "faulthandler", "-W", "ignore"]
     ended = process.watch(
         [*limits, *command, program.path, *arguments],
         cwd=scratch,
