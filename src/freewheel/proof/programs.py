@@ -144,6 +144,7 @@ def _failure(value: str) -> str:
 Sentence = Annotated[str, StringConstraints(min_length=1, max_length=120, pattern=r"^[^\n]+$")]
 Specifiers = Annotated[str, AfterValidator(_specifiers)]
 Failure = Annotated[str, AfterValidator(_failure)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class _Table(BaseModel):
@@ -156,7 +157,7 @@ class _Table(BaseModel):
     title: Sentence
     use: Use
     needs: list[Need] = []
-    seconds: Annotated[float, Field(gt=0, strict=False)]
+    seconds: Seconds
     memory: Annotated[int, Field(ge=0)] = 4096
     alone: bool = False
 
@@ -177,8 +178,8 @@ class _ProbeTable(_Table):
 
 class _Work(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-    quick: Annotated[float, Field(gt=0, strict=False)]
-    full: Annotated[float, Field(gt=0, strict=False)]
+    quick: Seconds
+    full: Seconds
 
 
 class _StressTable(_Table):
