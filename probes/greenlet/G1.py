@@ -1,32 +1,49 @@
+# /// script
+# requires-python = "==3.14.*"
+# dependencies = ["greenlet==3.5.6"]
+#
+# [tool.freewheel.probe]
+# defect = "G1"
+# title = "a collection frees what suspended greenlets are still using"
+# releases = "<=3.5.6"
+# use = "supported"
+# passes = "in every case the objects outlive the collection, and no longer than the greenlet"
+# shows = ["wrong answer"]
+# runs = { baseline = 10, patched = 60 }
+# seconds = 60
+# ///
 """G1: a collection frees the functions, code and classes that suspended greenlets are still using.
 
-Releases:   all greenlet releases with CPython 3.14, free-threaded, with the GIL on or off.
 Use:        a greenlet is suspended inside a function whose other references go away (a module
             is reloaded, a function replaced, the name of a class rebound); something collects
             garbage; the greenlet is resumed. One thread is enough.
 Symptom:    segmentation fault, or the wrong code runs.
-Cause:      free-threaded CPython does not count most references from frames to functions, code,
-            classes and modules; its collector looks for them in the frames of running threads.
-            The frames of greenlets that are suspended are not among those.
+Cause:      free-threaded CPython, with the GIL on or off, does not count most references from
+            frames to functions, code, classes and modules; its collector looks for them in the
+            frames of running threads. The frames of greenlets that are suspended are not among
+            those.
 
 Shows:      greenlets are suspended while their frames have the only references to such objects;
             garbage is collected; weak references tell if the objects are still there. Only if
-            they are, the greenlet is resumed. At the end, the objects have to be gone.
-
-Pass (0):   in all cases, all objects outlive the collection, and no longer than the greenlet.
-Fail (1):   in some case an object is gone while a frame uses it, or left over at the end.
-Not run (2): no greenlet, or not a free-threaded interpreter.
+            they are, the greenlet is resumed, so that nothing crashes. At the end, the objects
+            have to be gone.
 """
 
 import gc
 import os
 import sys
+import sysconfig
 import threading
 import weakref
 
+from greenlet import getcurrent, greenlet
 
-class NotRun(Exception):
-    pass
+WRONG_ANSWER, LEAK, NOT_RUN = 3, 4, 77  # docs/probes.md
+
+
+def fail(code, what):
+    print(f"G1: {what}", flush=True)
+    os._exit(code)  # what is suspended in freed code must not be touched again
 
 
 class Case:
@@ -157,92 +174,57 @@ CASES = {
 }
 
 
-def suspended(source, names, collect):
+def suspended(case, collect, where):
     """The greenlet is suspended."""
-    from greenlet import getcurrent, greenlet
-
-    case = Case(source)
-    case.watch(*names)
     one = greenlet(case.names["start"])
     result = one.switch(getcurrent().switch)
     case.forget()
     while not one.dead:
         collect()
-        gone = case.gone()
-        if gone:
-            KEEP.append(one)
-            return f"gone: {', '.join(gone)}"
+        check_kept(case, where)
         result = one.switch()
-    if result != 42:
-        return f"the result is {result!r}"
-    return left_over(case)
+    return result
 
 
-def parent(source, names, collect):
+def parent(case, collect, where):
     """The greenlet has a child that is running."""
-    from greenlet import greenlet
-
-    case = Case(source)
-    case.watch(*names)
 
     def child():
         case.forget()
         collect()
-        gone = case.gone()
-        if gone:  # we can't return to the parent
-            finish(1, f"G1: {title}: gone: {', '.join(gone)}")
+        check_kept(case, where)
 
     def pause():
         greenlet(child).switch()
 
-    result = greenlet(case.names["start"]).switch(pause)
-    if result != 42:
-        return f"the result is {result!r}"
-    return left_over(case)
+    return greenlet(case.names["start"]).switch(pause)
 
 
-def left_over(case):
-    collect()
-    left = [name for name in case.watched if name not in case.gone()]
-    return f"left over: {', '.join(left)}" if left else None
-
-
-KEEP = []
-title = None
-
-
-def finish(status, line=None):
-    if line:
-        print(line)
-    sys.stdout.flush()
-    os._exit(status)  # what's suspended in freed code must not be touched again
+def check_kept(case, where):
+    gone = case.gone()
+    if gone:
+        fail(WRONG_ANSWER, f"{where}: gone while a frame uses it: {', '.join(gone)}")
 
 
 def main():
-    global title
-    import sysconfig
-
-    import greenlet  # noqa: F401
-
     if not sysconfig.get_config_var("Py_GIL_DISABLED"):
-        raise NotRun("not a free-threaded interpreter")
-    failures = 0
+        print("G1: this needs free-threaded CPython")
+        sys.exit(NOT_RUN)
     for how in (suspended, parent):
-        for where in (collect, collect_in_thread):
+        for collector in (collect, collect_in_thread):
             for name, (source, names) in CASES.items():
-                title = f"{name}, {how.__name__}, {where.__name__}"
-                problem = how(source, names, where)
-                if problem:
-                    failures += 1
-                    print(f"G1: {title}: {problem}")
-    print(f"G1: {failures} of {4 * len(CASES)} cases failed")
-    return 1 if failures else 0
+                where = f"{name}, {how.__name__}, {collector.__name__}"
+                case = Case(source)
+                case.watch(*names)
+                result = how(case, collector, where)
+                if result != 42:
+                    fail(WRONG_ANSWER, f"{where}: the result is {result!r}")
+                collect()
+                left = [name for name in case.watched if name not in case.gone()]
+                if left:
+                    fail(LEAK, f"{where}: left over: {', '.join(left)}")
+    print(f"G1: nothing gone and nothing left over in {4 * len(CASES)} cases")
 
 
 if __name__ == "__main__":
-    try:
-        status = main()
-    except Exception as error:
-        print(f"G1: could not run: {error!r}")
-        status = 2
-    finish(status)
+    main()
