@@ -1,16 +1,34 @@
-"""P1: two prepared statements get the same name.
+# /// script
+# requires-python = "==3.14.*"
+# dependencies = ["asyncpg==0.32.0"]
+#
+# [tool.freewheel.probe]
+# defect = "P1"
+# title = "two prepared statements get the same name, and the server refuses the second"
+# releases = "<=0.32.0"
+# use = "supported"
+# passes = "each statement was prepared, and no name was given twice"
+# shows = ["wrong answer"]
+# runs = { baseline = 10, patched = 20 }
+# seconds = 120
+# needs = ["postgresql"]
+# alone = true
+# ///
+"""P1: two prepared statements get the same name, and the server refuses the second.
 
-Releases:   asyncpg 0.31.0 and 0.32.0, on free-threaded CPython; never with the GIL.
-Supported:  yes. Every thread has its own event loop and its own connection.
+Use:        several threads prepare statements. Every thread has its own event loop and its own
+            connection.
 Symptom:    DuplicatePreparedStatementError: prepared statement "__asyncpg_stmt_1f__" already exists
+            With the GIL on it never happens.
 Cause:      asyncpg makes the names from one counter for the whole process, and steps it with
             "_uid += 1". A thread that writes an old value back takes the counter back, and the
             numbers handed out in between are handed out again: to another connection, or to the
             same one, which the server refuses.
 
-Pass (0):   in every round each statement was prepared, and no name was given twice.
-Fail (1):   the server refused a name as already taken, or a name was given twice.
-Not run (2): no server, no asyncpg, the GIL is on, or any other error.
+Shows:      8 threads prepare statements and keep them; no name may come twice. One more thread
+            copies the names of the module that has the counter, again and again. That is
+            harmless, but the others must wait for it before they write, with the value that they
+            have read, so that what happens to one statement in a thousand happens to many.
 
 Needs PostgreSQL: FREEWHEEL_POSTGRES_DSN=postgresql://user@127.0.0.1:5432/postgres
 """
@@ -19,28 +37,39 @@ import asyncio
 import os
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
+import asyncpg
+
+WRONG_ANSWER, NOT_RUN = 3, 77  # docs/probes.md
+DSN = os.environ.get("FREEWHEEL_POSTGRES_DSN")
 THREADS = 8
-STATEMENTS = 500  # of each thread in a round, all kept open
-ROUNDS = 12  # the first that shows the defect is the last
-SECONDS = 60  # for a round; one takes less than a second
+STATEMENTS = 200  # of each thread, all kept open
+
+names, refused = [], []
+done = threading.Event()
 
 
-def not_run(why):
-    print(f"P1: could not run: {why}", flush=True)
-    os._exit(2)  # a thread may still be waiting for the server
+async def ask():
+    connection = await asyncpg.connect(DSN)
+    try:
+        return await connection.fetchval("SELECT 42")
+    finally:
+        connection.terminate()
 
 
-async def prepare_many(asyncpg, dsn, start, names, refused):
-    connection = await asyncpg.connect(dsn, timeout=SECONDS)
+async def prepare_many(start):
+    connection = await asyncpg.connect(DSN)
     try:
         kept = []
-        start.wait(SECONDS)
+        start.wait()
         for number in range(STATEMENTS):
+            if refused:
+                break
             try:
                 statement = await connection.prepare(f"SELECT {number}")
             except asyncpg.DuplicatePreparedStatementError as error:
-                refused.append(str(error))
+                refused.append(error)
             else:
                 kept.append(statement)
                 names.append(statement.get_name())
@@ -48,61 +77,54 @@ async def prepare_many(asyncpg, dsn, start, names, refused):
         connection.terminate()
 
 
-def one_round(asyncpg, dsn):
+def prepare_in_threads():
     start = threading.Barrier(THREADS)
-    names, refused, errors = [], [], []
 
     def work():
         try:
-            asyncio.run(prepare_many(asyncpg, dsn, start, names, refused))
-        except BaseException as error:
-            errors.append(error)
+            asyncio.run(prepare_many(start))
+        except BaseException:
             start.abort()
+            raise
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(SECONDS)
+    def widen():
+        while not done.is_set():
+            vars(asyncpg.connection).copy()
 
-    if errors:
-        not_run(repr(errors[0]))
-    if any(thread.is_alive() for thread in threads):
-        not_run(f"a round was not done after {SECONDS} seconds")
-    if len(names) + len(refused) != THREADS * STATEMENTS:
-        not_run(f"{len(names)} prepared and {len(refused)} refused do not add up")
-    return names, refused
+    with ThreadPoolExecutor(THREADS + 1) as pool:
+        pool.submit(widen)
+        workers = [pool.submit(work) for _ in range(THREADS)]
+        try:
+            for worker in workers:
+                worker.result()
+        finally:
+            done.set()
+
+
+def not_run(why):
+    print(f"P1: {why}")
+    sys.exit(NOT_RUN)
 
 
 def main():
-    dsn = os.environ.get("FREEWHEEL_POSTGRES_DSN")
-    if not dsn:
+    if sys._is_gil_enabled():  # noqa: SLF001  documented, underscore and all
+        not_run("the GIL is on; this needs free-threaded CPython and no module that turns it on")
+    if not DSN:
         not_run("set FREEWHEEL_POSTGRES_DSN to the DSN of a PostgreSQL server")
     try:
-        import asyncpg
-    except ImportError as error:
-        not_run(repr(error))
-    if getattr(sys, "_is_gil_enabled", lambda: True)():
-        not_run("the GIL is on; this needs free-threaded CPython and no module that turns it on")
-    sys.setswitchinterval(1e-6)
-
-    names, refused, repeated = [], [], 0
-    for round_number in range(1, ROUNDS + 1):  # noqa: B007  told below
-        more_names, refused = one_round(asyncpg, dsn)
-        names += more_names
-        repeated = len(names) - len(set(names))
-        if refused or repeated:
-            break
+        answer = asyncio.run(ask())
+    except (OSError, asyncpg.PostgresError) as error:
+        not_run(f"the server does not answer: {error!r}")
+    if answer != 42:
+        not_run(f"the server answers {answer!r}")
+    prepare_in_threads()
+    repeated = len(names) - len(set(names))
     print(
-        f"P1: round {round_number} of {ROUNDS}, {len(names) + len(refused)} statements, "
-        f"{len(refused)} refused as duplicates, {repeated} more names given twice"
+        f"P1: {len(names)} statements prepared, {repeated} names given twice, "
+        f"{len(refused)} refused: {refused[:1]}"
     )
-    return 1 if refused or repeated else 0
+    return WRONG_ANSWER if refused or repeated else 0
 
 
 if __name__ == "__main__":
-    try:
-        status = main()
-    except Exception as error:
-        not_run(repr(error))
-    sys.exit(status)
+    sys.exit(main())
