@@ -1,40 +1,53 @@
+# /// script
+# requires-python = "==3.14.*"
+# dependencies = ["httptools==0.9.0"]
+#
+# [tool.freewheel.probe]
+# defect = "H1"
+# title = "a parser that is fed from several threads mixes up their requests"
+# releases = "<=0.9.0"
+# use = "misuse"
+# passes = "every call is whole, or refused with RuntimeError before anything was called"
+# shows = ["wrong answer"]
+# runs = { baseline = 10, patched = 40 }
+# seconds = 60
+# alone = true
+# ///
 """H1: a parser that is fed from several threads mixes up their requests.
 
-Releases:   httptools 0.7.1 to 0.9.0 without the GIL; with it only when a callback blocks or the
-            interpreter switches threads in one.
-Supported:  no, misuse: one parser shared between threads.
+Use:        one parser shared between threads, which is misuse. With the GIL on, the same happens
+            only when a callback blocks or the interpreter switches threads in one.
 Symptom:    header names and values put together from two requests, callbacks of one request
             amid those of another, HttpParserError for valid requests, bytearrays that stay
             exported, crashes; at times an endless loop that takes all memory.
 Cause:      llhttp's state and the header being assembled are fields of the parser, and nothing
             keeps a second feed_data() out while one is running.
 
-Pass (0):   every call is whole (its callbacks are those of its own request, and no other call's
-            come in between) or refused with RuntimeError before anything was called; every
-            bytearray can be resized afterwards; the parser goes on working.
-Fail (1):   anything else, a crash, a hang or the end of memory included.
-Not run (2): no httptools, or one thread alone does not get what it should.
-
-Each part runs in a child of its own, with a limit on its memory and its time. The first needs no
-luck: a callback waits, for a moment, for another thread to feed the parser.
+Shows:      first, what needs no luck: a callback waits, for a moment, for another thread to feed
+            the parser. Then several threads race. Each call has to be whole (its callbacks are
+            those of its own request, and no other call's come in between) or refused with
+            RuntimeError before anything was called; every bytearray can be resized afterwards;
+            and the parser goes on working.
 """
 
+import concurrent.futures
 import itertools
 import os
-import subprocess
 import sys
 import threading
 import time
 
-MEMORY = 4 << 30
-LIMIT = 30  # seconds for a child
-RACE = 3  # seconds of racing
-WAIT = 0.5  # seconds that a callback waits for the other thread
+import httptools
+
+WRONG_ANSWER, LEAK, NOT_RUN = 3, 4, 77  # docs/probes.md
+WAIT = 5  # seconds that a callback waits for the other thread
+RACE = 0.2  # seconds of racing
 THREADS = 4
 
 
-class NotRun(Exception):
-    pass
+def fail(code, what):
+    print(f"H1: {what}", flush=True)
+    os._exit(code)  # called from any thread; another may still be in the parser
 
 
 class Recorder:
@@ -95,7 +108,7 @@ def request(mark):
 
 
 def feed(parser, recorder, mark):
-    """Feed one request; return what is wrong, and whether it was refused."""
+    """Feed one request; return whether it was refused."""
     data, expected = request(mark)
     data = bytearray(data)
     calls = recorder.calls()
@@ -105,137 +118,74 @@ def feed(parser, recorder, mark):
         parser.feed_data(data)
     except RuntimeError as error:
         if type(error) is not RuntimeError or not str(error):
-            return f"refused with {error!r}", True
+            fail(WRONG_ANSWER, f"refused with {error!r}")
         refused, expected = True, []
-    except BaseException as error:
-        return f"{error!r} for a valid request, after {calls}", False
+    except httptools.HttpParserError as error:
+        fail(WRONG_ANSWER, f"{error!r} for a valid request, after {calls}")
     if calls != expected:
-        return f"got {calls} instead of {expected}", refused
+        fail(WRONG_ANSWER, f"got {calls} instead of {expected}")
     try:
         data.append(0)
     except BufferError:
-        return "a bytearray stays exported", refused
-    return None, refused
+        fail(LEAK, "a bytearray stays exported")
+    return refused
 
 
-def blocked(httptools):
+def meet():
     """One thread's callback waits while another thread feeds the same parser."""
     recorder = Recorder()
     parser = httptools.HttpRequestParser(recorder)
-    problems = []
-    done = threading.Event()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        others = []
 
-    def other():
-        problem, _ = feed(parser, recorder, b"other")
-        if problem:
-            problems.append(f"the second thread: {problem}")
-        done.set()
+        def hook(call):
+            if call[:2] == ("header", b"Name-first-2"):
+                recorder.hook = None
+                other = pool.submit(feed, parser, recorder, b"other")
+                others.append(other)
+                concurrent.futures.wait([other], WAIT)
 
-    thread = threading.Thread(target=other, daemon=True)
-
-    def hook(call):
-        if call[:2] == ("header", b"Name-first-2"):
-            recorder.hook = None
-            thread.start()
-            done.wait(WAIT)
-
-    recorder.hook = hook
-    problem, _ = feed(parser, recorder, b"first")
-    if problem:
-        problems.append(f"the first thread: {problem}")
-    thread.join(LIMIT)
+        recorder.hook = hook
+        refused = [feed(parser, recorder, b"first"), others[0].result()]
     order = recorder.order
     if sum(one != two for one, two in itertools.pairwise(order)) > 1:
-        problems.append("callbacks of one call came amid those of another")
-    return problems, 1, 1
+        fail(WRONG_ANSWER, "callbacks of one call came amid those of another")
+    print(f"H1: two calls that meet: {sum(refused)} refused")
 
 
-def race(httptools):
+def race():
     """Several threads feed the same parser."""
     recorder = Recorder()
     parser = httptools.HttpRequestParser(recorder)
-    problems = []
-    whole, refusals = [], []
     start = threading.Barrier(THREADS)
-    end = time.monotonic() + RACE
 
     def work(thread):
-        count = 0
         start.wait()
-        while not problems and time.monotonic() < end:
-            problem, refused = feed(parser, recorder, b"%d-%d" % (thread, count))
-            (refusals if refused else whole).append(thread)
-            if problem:
-                problems.append(problem)
+        end = time.monotonic() + RACE
+        refusals = []
+        while time.monotonic() < end:
+            refusals.append(feed(parser, recorder, b"%d-%d" % (thread, len(refusals))))
             recorder.order.clear()
-            count += 1
+        return refusals
 
-    threads = [threading.Thread(target=work, args=(n,), daemon=True) for n in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(LIMIT)
-    if not problems:
-        problem, refused = feed(parser, recorder, b"last")
-        if problem or refused:
-            problems.append(f"after the race: {problem or 'refused'}")
-    return problems, len(whole), len(refusals)
-
-
-PARTS = {"blocked": blocked, "race": race}
-
-
-def child(part):
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    import httptools
-
-    recorder = Recorder()
-    alone, refused = feed(httptools.HttpRequestParser(recorder), recorder, b"alone")
-    if alone or refused:
-        raise NotRun(f"one thread alone: {alone or 'refused'}")
-    problems, whole, refusals = PARTS[part](httptools)
-    print(problems[0][:600] if problems else f"{whole} calls whole, {refusals} refused", flush=True)
-    return 1 if problems else 0
-
-
-def run(part):
-    """Run a part in a child; return its status and what it said."""
-    command = [sys.executable, "-W", "ignore", __file__, part]
-    try:
-        result = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return 1, f"still running after {LIMIT} s"
-    if result.returncode in (0, 1, 2) and result.stdout:
-        return result.returncode, result.stdout.strip()
-    return 1, f"ended with {result.returncode}: {result.stderr.strip()[-300:]}"
+    with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
+        refused = list(itertools.chain(*pool.map(work, range(THREADS))))
+    if feed(parser, recorder, b"last"):
+        fail(WRONG_ANSWER, "refused after the race")
+    print(f"H1: a race: {refused.count(False)} calls whole, {refused.count(True)} refused")
 
 
 def main():
-    statuses = []
-    for part in PARTS:
-        status, message = run(part)
-        print(f"H1: {part}: {message}")
-        statuses.append(status)
-    return 2 if 2 in statuses else max(statuses)
+    recorder = Recorder()
+    parser = httptools.HttpRequestParser(recorder)
+    data, expected = request(b"alone")
+    parser.feed_data(data)
+    if recorder.calls() != expected:
+        print(f"H1: one thread alone gets {recorder.calls()}")
+        sys.exit(NOT_RUN)
+    meet()
+    race()
 
 
 if __name__ == "__main__":
-    try:
-        status = child(sys.argv[1]) if len(sys.argv) > 1 else main()
-    except Exception as error:
-        print(f"H1: could not run: {error!r}")
-        status = 2
-    if len(sys.argv) > 1:
-        sys.stdout.flush()
-        os._exit(status)  # a thread may still be in the parser
-    sys.exit(status)
+    main()

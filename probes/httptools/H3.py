@@ -1,36 +1,41 @@
+# /// script
+# requires-python = "==3.14.*"
+# dependencies = ["httptools==0.9.0"]
+#
+# [tool.freewheel.probe]
+# defect = "H3"
+# title = "feed_data() goes on reading a memoryview that a callback has released"
+# releases = "<=0.9.0"
+# use = "misuse"
+# passes = "a view cannot be released while it is fed, can be afterwards, and cannot be fed then"
+# shows = ["wrong answer"]
+# runs = { baseline = 10, patched = 30 }
+# seconds = 60
+# ///
 """H3: feed_data() goes on reading a memoryview that a callback has released.
 
-Releases:   httptools 0.7.1 to 0.9.0, with the GIL and without, in one thread or from another.
-Use:        a memoryview is fed, and a callback, or another thread, releases it: say a server that
-            gives its receive buffer back as soon as it has seen the URL.
+Use:        a memoryview is fed, and a callback, or another thread, releases it, which is misuse:
+            say a server that gives its receive buffer back as soon as it has seen the URL. With
+            the GIL and without. Python's own types refuse it.
 Symptom:    headers that nobody sent, made of whatever is in the memory by then; a crash once it
             is unmapped. A view that was released before is read too.
 Cause:      feed_data() reads through the memoryview's own Py_buffer without an export of its own,
             so nothing holds the view, or the memory below it.
 
-Pass (0):   releasing the view, or resizing what it views, during feed_data() raises BufferError
-            there and the parse is not affected; after it, with or without an exception, both
-            work; a released view is refused.
-Fail (1):   the view can be released during feed_data(), stays held after it, or is read although
-            it was released before.
-Not run (2): no httptools, or a view that nobody releases is not parsed as it should be.
-
-The bytearray that is viewed keeps its size and stays alive: only its contents are overwritten, so
-that the reading can be seen and does no harm.
+Shows:      a view is released before it is fed, or in a callback, which has to raise BufferError
+            there and not to affect the parse. The bytearray that is viewed keeps its size and
+            stays alive: only its contents are overwritten, so that the reading can be seen and
+            does no harm. After feed_data() the view can be released and the bytearray resized.
 """
 
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
-MEMORY = 4 << 30
-WAIT = 20  # seconds; nothing here takes long
+import httptools
 
+WRONG_ANSWER, LEAK, NOT_RUN = 3, 4, 77  # docs/probes.md
 REQUEST = b"GET /sent HTTP/1.1\r\nHost: example.org\r\n\r\n"
 SENT = {"urls": [b"/sent"], "headers": [(b"Host", b"example.org")]}
-
-
-class NotRun(Exception):
-    pass
 
 
 class Stop(Exception):
@@ -55,15 +60,35 @@ class Protocol:
         return {"urls": self.urls, "headers": self.headers}
 
 
+def here(function):
+    function()
+
+
 def elsewhere(function):
     """Call function in another thread and wait for it."""
-    thread = threading.Thread(target=function, daemon=True)
-    thread.start()
-    thread.join(WAIT)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(function).result()
 
 
-def released_during(httptools, call, stop):
-    """Release the view in on_url; return what is wrong."""
+def end(code, what):
+    print(f"H3: {what}")
+    sys.exit(code)
+
+
+def release_before():
+    memory = bytearray(REQUEST)
+    view = memoryview(memory)
+    view.release()
+    protocol = Protocol()
+    try:
+        httptools.HttpRequestParser(protocol).feed_data(view)
+    except ValueError:
+        return
+    end(WRONG_ANSWER, f"released before: read, callbacks {protocol.seen()}")
+
+
+def release_during(call, stop):
+    """Release the view in on_url."""
     memory = bytearray(REQUEST)
     view = memoryview(memory)
     outcomes = []
@@ -72,7 +97,7 @@ def released_during(httptools, call, stop):
         try:
             view.release()
         except BufferError:
-            outcomes.append("BufferError")
+            outcomes.append("refused")
         else:
             outcomes.append("released")
             memory[:] = memory.replace(b"example.org", b"other.owner")
@@ -82,6 +107,7 @@ def released_during(httptools, call, stop):
         if stop:
             raise Stop
 
+    where = f"{call.__name__}{', then raise' if stop else ''}"
     protocol = Protocol(hook)
     parser = httptools.HttpRequestParser(protocol)
     try:
@@ -90,63 +116,29 @@ def released_during(httptools, call, stop):
     except httptools.HttpParserCallbackError as error:
         stopped = isinstance(error.__context__, Stop)
     if len(outcomes) != 1 or stopped != stop:
-        raise NotRun(f"on_url did {outcomes}, stopped {stopped}")
-    if outcomes != ["BufferError"]:
-        return f"{outcomes[0]}; headers {protocol.headers}"
-    if not stop and protocol.seen() != SENT:
-        return f"callbacks {protocol.seen()}"
+        end(NOT_RUN, f"{where}: on_url did {outcomes}, stopped {stopped}")
+    if outcomes != ["refused"] or not (stop or protocol.seen() == SENT):
+        end(WRONG_ANSWER, f"{where}: {outcomes[0]}; callbacks {protocol.seen()}")
     try:
         view.release()
         memory.append(0)
     except BufferError as error:
-        return f"held after feed_data(): {error}"
-    return None
-
-
-def released_before(httptools):
-    memory = bytearray(REQUEST)
-    view = memoryview(memory)
-    view.release()
-    protocol = Protocol()
-    try:
-        httptools.HttpRequestParser(protocol).feed_data(view)
-    except ValueError:
-        return None
-    return f"read, callbacks {protocol.seen()}"
+        end(LEAK, f"{where}: held after feed_data(): {error}")
 
 
 def main():
-    import resource
-
-    import httptools
-
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-
     protocol = Protocol()
     parser = httptools.HttpRequestParser(protocol)
     parser.feed_data(memoryview(REQUEST)[:-2])
     parser.feed_data(memoryview(bytearray(REQUEST))[-2:])
     if protocol.seen() != SENT:
-        raise NotRun(f"without a release: callbacks {protocol.seen()}")
-
-    def here(function):
-        function()
-
-    outcomes = {
-        "in a callback": released_during(httptools, here, False),
-        "in a callback that raises": released_during(httptools, here, True),
-        "in a thread": released_during(httptools, elsewhere, False),
-        "before": released_before(httptools),
-    }
-    for what, outcome in outcomes.items():
-        print(f"H3: released {what}: {outcome or 'refused'}")
-    return 1 if any(outcomes.values()) else 0
+        end(NOT_RUN, f"without a release: callbacks {protocol.seen()}")
+    release_during(here, stop=False)
+    release_during(here, stop=True)
+    release_during(elsewhere, stop=False)
+    release_before()
+    print("H3: releasing the view is refused during feed_data(), reading it after its release too")
 
 
 if __name__ == "__main__":
-    try:
-        status = main()
-    except Exception as error:
-        print(f"H3: could not run: {error!r}")
-        status = 2
-    sys.exit(status)
+    main()
