@@ -64,9 +64,9 @@ class Checkout:
 
 
 def make_checkout(root: Path, *, cache: Path, data: Path, copy: bool) -> Checkout:
-    """Recipes and patches of this repository in ``root``: as copies to change, or as links."""
+    """The repository's recipes, patches and probes in ``root``: copies to change, or links."""
     root.mkdir(parents=True, exist_ok=True)
-    for name in ("recipes", "patches"):
+    for name in ("recipes", "patches", "probes"):
         if copy:
             shutil.copytree(ROOT / name, root / name)
         else:
@@ -98,6 +98,13 @@ def built(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
         assert done.returncode == 0
     checkout.freewheel("build", "--all-releases", "--baseline")
     return checkout
+
+
+@pytest.fixture(scope="session")
+def proven(built: Checkout) -> Checkout:
+    """The same, put to the proof; what was found out about the same bytes before is kept."""
+    built.freewheel("prove", "--all-releases")
+    return built
 
 
 @pytest.fixture(scope="session")

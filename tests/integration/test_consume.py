@@ -78,7 +78,7 @@ def server(built: Checkout) -> Iterator[RunningServer]:
 @pytest.mark.parametrize("installer", ["pip", "uv"])
 @pytest.mark.parametrize("where", ["static index", "server"])
 def test_the_printed_lines_install_wheels_that_work(
-    built: Checkout,
+    proven: Checkout,
     interpreter: Interpreter,
     postgres: str,
     server: RunningServer,
@@ -86,21 +86,21 @@ def test_the_printed_lines_install_wheels_that_work(
     installer: str,
     where: str,
 ) -> None:
-    said = built.freewheel("build")
+    said = proven.freewheel("build")
     if where == "server":
-        said = built.freewheel("publish")
+        said = proven.freewheel("publish")
         assert server.simple_url in said
     environment = make_environment(tmp_path / "environment", interpreter, ["--seed"])
 
-    do(printed_lines(said)[installer], environment, built.workspace.root)
+    do(printed_lines(said)[installer], environment, proven.workspace.root)
     done = environment.run("-W", "error", "-c", USE_ALL_THREE, env={"DSN": postgres})
 
     assert done.returncode == 0, done.stderr
 
 
-def test_publishing_twice_changes_nothing(built: Checkout, server: RunningServer) -> None:
-    built.freewheel("publish")
-    again = built.freewheel("publish")
+def test_publishing_twice_changes_nothing(proven: Checkout, server: RunningServer) -> None:
+    proven.freewheel("publish")
+    again = proven.freewheel("publish")
 
     assert server.simple_url in again
     assert "uploaded" not in again
@@ -120,10 +120,10 @@ def test_a_changed_wheel_does_not_leave_the_machine(built: Checkout, server: Run
     assert server.upload_url not in said
 
 
-def test_without_a_repository_publishing_says_what_to_do(built: Checkout, tmp_path: Path) -> None:
+def test_without_a_repository_publishing_says_what_to_do(proven: Checkout, tmp_path: Path) -> None:
     nowhere = {"FREEWHEEL_DATA": str(tmp_path), "HOME": str(tmp_path)}
 
-    said = built.freewheel("publish", code=19, env=nowhere)
+    said = proven.freewheel("publish", code=19, env=nowhere)
 
     assert "nox -s serve" in said
     assert "TWINE_REPOSITORY_URL" in said

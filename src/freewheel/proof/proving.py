@@ -7,6 +7,7 @@ there is none.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -182,6 +183,7 @@ def prove(
                 quick=quick,
             )
             proofs.append(_prove(workspace, bench, board))
+            shutil.rmtree(scratch)
         return proofs
 
 

@@ -1,0 +1,180 @@
+"""The proof: each patch against the wheel without it, and what is published only after it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from freewheel import files, inputs
+from freewheel.patches import read_series
+from freewheel.proof import certificate
+from freewheel.recipe import Release, load_recipes
+from freewheel.workspace import share_cache
+from tests.integration.conftest import ROOT, Checkout, make_checkout
+
+pytestmark = pytest.mark.integration
+
+RELEASES = [
+    pytest.param(release, id=f"{release.project}-{release.version}")
+    for recipe in load_recipes(ROOT / "recipes", ROOT / "patches")
+    for release in recipe.releases
+]
+HTTPTOOLS = "0.9.0+ft.1"
+# What every probe says of itself, with a body that never sees anything.
+BLIND = re.compile(r'(?s)(# ///\n)""".*')
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_every_patch_of_a_release_is_needed_and_works(proven: Checkout, release: Release) -> None:
+    record = proven.record(release.project, release.local_version)
+    found = certificate.read(certificate.path_of(record.wheel))
+
+    assert found.kind == "full"
+    assert list(certificate.mismatches(record.wheel, found)) == []
+    claimed = {defect for patch in read_series(release) for defect in patch.defects}
+    mended = {defect.id: defect for defect in found.defects if defect.verdict == "proven"}
+    assert mended.keys() == claimed
+    for defect in mended.values():
+        assert defect.baseline.failures > 0
+        assert defect.patched.failures == 0
+        assert defect.chance <= 1e-6
+    assert all(stress.patched.endings == {"pass": 1} for stress in found.stress)
+
+
+def test_the_page_speaks_for_every_wheel(proven: Checkout) -> None:
+    page = (proven.workspace.report / "index.html").read_text(encoding="utf-8")
+
+    for record in inputs.read_records(proven.workspace.wheels):
+        assert record.sha256 in page
+    assert "not certified" not in page
+
+
+def test_the_static_index_has_the_certificates(proven: Checkout) -> None:
+    record = proven.record("httptools", HTTPTOOLS)
+    beside = certificate.path_of(proven.workspace.simple / "httptools" / record.wheel.name)
+
+    assert beside.read_bytes() == certificate.path_of(record.wheel).read_bytes()
+
+
+@pytest.fixture
+def mine(built: Checkout, tmp_path: Path) -> Checkout:
+    """A checkout to change, with the wheels of httptools, and a cache with no results kept."""
+    root = tmp_path / "mine"
+    checkout = make_checkout(root, cache=tmp_path / "cache", data=tmp_path / "data", copy=True)
+    share_cache(built.workspace.cache, checkout.workspace.cache)
+    for source in (built.workspace.wheels, built.workspace.baseline):
+        target = checkout.workspace.root / source.relative_to(built.workspace.root)
+        target.mkdir(parents=True, exist_ok=True)
+        for path in source.glob("httptools-*"):
+            shutil.copyfile(path, target / path.name)
+    return checkout
+
+
+def test_a_probe_that_always_passes_makes_its_patch_unproven(mine: Checkout) -> None:
+    probe = mine.workspace.probes / "httptools" / "H2.py"
+    text, changed = BLIND.subn(r"\1", probe.read_text(encoding="utf-8"))
+    assert changed == 1
+    probe.write_text(text, encoding="utf-8")
+    wheel = mine.record("httptools", HTTPTOOLS).wheel
+    certificate.path_of(wheel).write_text("{}", encoding="utf-8")
+
+    said = mine.freewheel("prove", "httptools", "--quick", code=42)
+
+    assert re.search(r"H2: unproven: the baseline wheel passes all \d+ runs", said)
+    assert len(re.findall(r"^H\d .* proven$", said, re.MULTILINE)) == 4
+    assert not certificate.path_of(wheel).exists()
+    assert "no certificate" in mine.freewheel("publish", "httptools", code=43)
+
+
+def test_a_patch_without_a_probe_stops_before_anything_is_built(mine: Checkout) -> None:
+    (mine.workspace.probes / "httptools" / "H3.py").unlink()
+    shutil.rmtree(mine.workspace.wheels)
+
+    said = mine.freewheel("prove", "httptools", code=40)
+
+    assert "0004-hold-the-memoryview.patch mends H3, for which there is no probe" in said
+    assert not mine.workspace.wheels.exists()
+
+
+def test_bytes_that_changed_after_certification_are_refused(proven: Checkout) -> None:
+    record = proven.record("httptools", HTTPTOOLS)
+    beside = record.wheel.with_name(record.wheel.name + inputs.SUFFIX)
+    kept = record.wheel.read_bytes(), beside.read_bytes()
+    try:
+        # As if somebody had built it again in secret: even its buildinfo is right.
+        record.wheel.write_bytes(recompressed(kept[0]))
+        digest, size = files.sha256(record.wheel), record.wheel.stat().st_size
+        text = beside.read_text(encoding="utf-8").replace(record.sha256, digest)
+        beside.write_text(text.replace(f'"size": {record.size}', f'"size": {size}'))
+        said = proven.freewheel("publish", "httptools", code=17)
+    finally:
+        record.wheel.write_bytes(kept[0])
+        beside.write_bytes(kept[1])
+
+    assert "FW304" in said
+    assert f"it is about other bytes: SHA-256 {record.sha256}, the wheel's is {digest}" in said
+
+
+def recompressed(wheel: bytes) -> bytes:
+    """The same members in another zip file."""
+    changed = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(wheel)) as before,
+        zipfile.ZipFile(changed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as after,
+    ):
+        for item in before.infolist():
+            after.writestr(item, before.read(item))
+    return changed.getvalue()
+
+
+def test_a_proof_survives_kill_and_goes_on_where_it_was(mine: Checkout) -> None:
+    words = mine.command("prove", "httptools", "--quick")
+    child = subprocess.Popen(
+        words,
+        cwd=mine.workspace.root,
+        env=mine.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    kept = mine.workspace.proof
+    deadline = time.monotonic() + 120
+    while not list(kept.glob("httptools-H*.json")):
+        assert child.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    before = kept_runs(kept)
+    wheel = mine.record("httptools", HTTPTOOLS).wheel
+    assert not certificate.path_of(wheel).exists()
+
+    mine.freewheel("prove", "httptools", "--quick")
+
+    assert certificate.read(certificate.path_of(wheel)).kind == "quick"
+    after = kept_runs(kept)
+    assert before
+    for name, runs in before.items():
+        assert after[name][: len(runs)] == runs
+    assert list(mine.workspace.work.glob("proof-*")) == []
+
+
+def kept_runs(directory: Path) -> dict[str, list[object]]:
+    """The runs that are kept, by the file they are kept in."""
+    return {
+        path.name: json.loads(path.read_text(encoding="utf-8"))["result"]
+        for path in directory.glob("*.json")
+    }
