@@ -12,7 +12,7 @@
 # runs = { baseline = 10, patched = 60 }
 # seconds = 60
 # ///
-"""G1: a collection frees the functions, code and classes that suspended greenlets are still using.
+"""G1: a collection frees what suspended greenlets are still using.
 
 Use:        a greenlet is suspended inside a function whose other references go away (a module
             is reloaded, a function replaced, the name of a class rebound); something collects
