@@ -44,7 +44,7 @@ import asyncpg
 WRONG_ANSWER, NOT_RUN = 3, 77  # docs/probes.md
 DSN = os.environ.get("FREEWHEEL_POSTGRES_DSN")
 THREADS = 8
-STATEMENTS = 200  # of each thread, all kept open
+STATEMENTS = 100  # of each thread, all kept open
 
 names, refused = [], []
 done = threading.Event()

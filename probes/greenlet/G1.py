@@ -9,7 +9,7 @@
 # use = "supported"
 # passes = "in every case the objects outlive the collection, and no longer than the greenlet"
 # shows = ["wrong answer"]
-# runs = { baseline = 10, patched = 60 }
+# runs = { baseline = 10, patched = 40 }
 # seconds = 60
 # ///
 """G1: a collection frees what suspended greenlets are still using.

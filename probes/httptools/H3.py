@@ -29,7 +29,7 @@ Shows:      a view is released before it is fed, or in a callback, which has to 
 """
 
 import sys
-from concurrent.futures import ThreadPoolExecutor
+import threading
 
 import httptools
 
@@ -66,8 +66,9 @@ def here(function):
 
 def elsewhere(function):
     """Call function in another thread and wait for it."""
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(function).result()
+    thread = threading.Thread(target=function)
+    thread.start()
+    thread.join()
 
 
 def end(code, what):
