@@ -17,6 +17,7 @@ from freewheel import inputs
 from freewheel.errors import PackageIndexError
 from freewheel.machine.interpreter import Interpreter, find_interpreter
 from freewheel.machine.postgres import running_postgres
+from freewheel.recipe import load_recipes
 from freewheel.workspace import Workspace, find_workspace
 
 ROOT = Path(__file__).parents[2]
@@ -101,10 +102,34 @@ def built(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 
 @pytest.fixture(scope="session")
-def proven(built: Checkout) -> Checkout:
-    """The same, put to the proof; what was found out about the same bytes before is kept."""
-    built.freewheel("prove", "--all-releases")
+def tried(built: Checkout) -> Checkout:
+    """The same, every release put to a quick proof; runs for the same bytes are kept."""
+    built.freewheel("prove", "--all-releases", "--quick")
     return built
+
+
+@pytest.fixture(scope="session")
+def proven(tried: Checkout) -> Checkout:
+    """A checkout with the newest release of every project, put to the full proof."""
+    workspace = tried.workspace
+    root = workspace.root.with_name("proven")
+    checkout = make_checkout(root, cache=workspace.cache, data=workspace.data, copy=False)
+    if checkout.workspace.wheels.exists():
+        shutil.rmtree(checkout.workspace.wheels)
+    for recipe in load_recipes(workspace.recipes, workspace.patches):
+        for version in (recipe.default_release.version, recipe.default_release.local_version):
+            copy_wheels(tried, checkout, f"{recipe.name.replace('-', '_')}-{version}-*")
+    checkout.freewheel("prove")
+    return checkout
+
+
+def copy_wheels(source: Checkout, target: Checkout, pattern: str) -> None:
+    """Copy the wheels, patched and baseline, that the pattern names, with what lies beside them."""
+    for name in ("wheels", "baseline"):
+        there: Path = getattr(target.workspace, name)
+        there.mkdir(parents=True, exist_ok=True)
+        for path in getattr(source.workspace, name).glob(pattern):
+            shutil.copyfile(path, there / path.name)
 
 
 @pytest.fixture(scope="session")

@@ -69,8 +69,8 @@ def do(line: list[str], environment: Environment, directory: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def server(built: Checkout) -> Iterator[RunningServer]:
-    running = start_server(built.workspace, port=0)
+def server(proven: Checkout) -> Iterator[RunningServer]:
+    running = start_server(proven.workspace, port=0)
     yield running
     running.stop()
 
@@ -104,15 +104,17 @@ def test_publishing_twice_changes_nothing(proven: Checkout, server: RunningServe
 
     assert server.simple_url in again
     assert "uploaded" not in again
-    assert again.count("was there") == 6
+    assert again.count("was there") == 3
 
 
-def test_a_changed_wheel_does_not_leave_the_machine(built: Checkout, server: RunningServer) -> None:
-    wheel = built.record("httptools", "0.7.1+ft.1").wheel
+def test_a_changed_wheel_does_not_leave_the_machine(
+    proven: Checkout, server: RunningServer
+) -> None:
+    wheel = proven.record("httptools", "0.9.0+ft.1").wheel
     kept = wheel.read_bytes()
     try:
         wheel.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
-        said = built.freewheel("publish", "httptools", code=17)
+        said = proven.freewheel("publish", "httptools", code=17)
     finally:
         wheel.write_bytes(kept)
 

@@ -24,7 +24,12 @@ from freewheel.proof.trial import (
 )
 from tests.unit.wheelmaker import ANY_TAG, make_wheel
 
-HERE = Interpreter(path=Path(sys.executable), version=platform.python_version(), origin="here")
+HERE = Interpreter(
+    path=Path(sys.executable),
+    version=platform.python_version(),
+    build=sys.version,
+    origin="here",
+)
 ENVIRONMENT = Environment(python=HERE.path, wheel_sha256="", interpreter=HERE)
 PATIENCE = 60.0  # seconds; nothing here takes long unless it hangs, or the machine is busy
 
