@@ -1,0 +1,99 @@
+# /// script
+# requires-python = "==3.14.*"
+# dependencies = ["greenlet==3.5.6"]
+#
+# [tool.freewheel.probe]
+# defect = "G12"
+# title = "a wheel for one layout of 3.14's thread state is imported, and crashes, with the other"
+# releases = "<=3.5.6"
+# use = "supported"
+# passes = "imports with its own layout; with another, ImportError names both versions and a remedy"
+# shows = ["wrong answer"]
+# runs = { baseline = 5, patched = 55 }
+# seconds = 30
+# ///
+"""G12: a wheel compiled for one release of CPython 3.14 crashes with another.
+
+Affects     all greenlet releases with free-threaded CPython 3.14. The same wheel is for all 3.14.
+When        the wheel was compiled for 3.14.4 or later and runs with an earlier one, or the other
+            way round.
+What        crashes in switches (std::bad_alloc, segmentation faults); the import goes well.
+Why         3.14.4 added a field to the thread state. So what greenlet needs and comes after it is
+            in another place, and where greenlet looks, there is something else.
+
+Shows it    only the import, for there is just one interpreter here. That says of itself, for
+            debuggers, how its thread state is laid out, in memory that can be written to. So each
+            child of this program makes its interpreter say that it is some other release, laid
+            out as that release is, and imports greenlet. Nothing is switched.
+"""
+
+import ctypes
+import re
+import subprocess
+import sys
+import sysconfig
+
+CHILD = 120  # exit code of a child that was refused
+VERSION, FREE_THREADED, SIZE = 1, 2, 22  # of _Py_DebugOffsets, in words of 64 bits
+FIELD = 8  # bytes; what 3.14.4 added
+ADDED_IN = 4
+
+
+def description():
+    """What the interpreter says of itself: _PyRuntime begins with a _Py_DebugOffsets."""
+    return (ctypes.c_uint64 * (SIZE + 1)).in_dll(ctypes.pythonapi, "_PyRuntime")
+
+
+def pretend(micro, size):
+    """Import greenlet into an interpreter that says that it is 3.14.micro."""
+    said = description()
+    said[VERSION] = 0x030E00F0 + (micro << 8)
+    said[SIZE] = size
+    try:
+        import greenlet
+    except ImportError as error:
+        print(error)
+        return CHILD
+    print(greenlet.__version__)
+    return 0
+
+
+def problem(micro, size, own):
+    """What is wrong with how such an interpreter is received; None if nothing is."""
+    child = subprocess.run(
+        [sys.executable, __file__, str(micro), str(size)],
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    if size == own:
+        return None if child.returncode == 0 else f"refused: {child.stdout}{child.stderr}"
+    if child.returncode != CHILD:
+        return f"not refused: exit code {child.returncode} {child.stderr}"
+    versions = set(re.findall(r"3\.14\.\d+", child.stdout))
+    if len(versions) != 2 or f"3.14.{micro}" not in versions or "pip install" not in child.stdout:
+        return f"does not name both versions and a remedy: {child.stdout}"
+    return None
+
+
+def main():
+    micro, own = sys.version_info.micro, description()[SIZE]
+    if not sysconfig.get_config_var("Py_GIL_DISABLED") or sys.version_info[:2] != (3, 14):
+        print("G12: not a free-threaded interpreter of 3.14")
+        return 77
+    if description()[VERSION] != sys.hexversion or problem(micro, own, own):
+        print("G12: cannot read the interpreter's description, or the wheel is not for it")
+        return 77
+    before = own - FIELD if micro >= ADDED_IN else own
+    others = [(other, before if other < ADDED_IN else before + FIELD) for other in range(9)]
+    others.append((99, before + 2 * FIELD))  # the next that adds one
+    failed = False
+    for other, size in others:
+        wrong = problem(other, size, own)
+        failed |= wrong is not None
+        print(f"G12: 3.14.{other}: {wrong or 'fine'}")
+    return 3 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(pretend(*map(int, sys.argv[1:])) if sys.argv[1:] else main())
