@@ -17,7 +17,7 @@ from freewheel import inputs
 from freewheel.errors import PackageIndexError
 from freewheel.machine.interpreter import Interpreter, find_interpreter
 from freewheel.machine.postgres import running_postgres
-from freewheel.recipe import load_recipes
+from freewheel.recipe import choose_recipe, load_recipes
 from freewheel.workspace import Workspace, find_workspace
 
 ROOT = Path(__file__).parents[2]
@@ -62,6 +62,12 @@ class Checkout:
             if (record.project, record.version) == (project, version):
                 return record
         raise AssertionError(f"no wheel of {project} {version} in {directory}")
+
+    def patched(self, project: str, release: str) -> inputs.Record:
+        """The record of a release's patched wheel, whatever its revision is now."""
+        recipes = load_recipes(self.workspace.recipes, self.workspace.patches)
+        found = choose_recipe(recipes, project).release(release)
+        return self.record(project, found.local_version)
 
 
 def make_checkout(root: Path, *, cache: Path, data: Path, copy: bool) -> Checkout:

@@ -27,7 +27,7 @@ RELEASES = [
 def test_every_release_is_built_patched_and_as_a_baseline(
     built: Checkout, project: str, version: str
 ) -> None:
-    patched = built.record(project, f"{version}+ft.1")
+    patched = built.patched(project, version)
     baseline = built.record(project, version, baseline=True)
 
     assert patched.wheel.is_file()
@@ -40,7 +40,7 @@ def test_every_release_is_built_patched_and_as_a_baseline(
 
 @pytest.mark.parametrize(("project", "version"), RELEASES)
 def test_no_path_of_the_build_is_in_the_wheel(built: Checkout, project: str, version: str) -> None:
-    record = built.record(project, f"{version}+ft.1")
+    record = built.patched(project, version)
     with zipfile.ZipFile(record.wheel) as archive:
         extensions = [name for name in archive.namelist() if name.endswith(".so")]
         assert extensions
@@ -53,7 +53,7 @@ def test_no_path_of_the_build_is_in_the_wheel(built: Checkout, project: str, ver
 def test_the_static_index_is_whole(built: Checkout) -> None:
     assert index.check(built.workspace.simple) == []
     listed = {path.name for path in built.workspace.simple.glob("*/*.whl")}
-    assert {built.record(p, f"{v}+ft.1").wheel.name for p, v in RELEASES} <= listed
+    assert {built.patched(p, v).wheel.name for p, v in RELEASES} <= listed
 
 
 def test_no_baseline_is_in_the_index(built: Checkout) -> None:
