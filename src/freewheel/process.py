@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import shlex
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TypedDict
 
 from freewheel.errors import CommandFailed
 
@@ -48,7 +49,7 @@ def run(
     command line and both output streams are appended to that file, and a failure carries the end
     of it; without, both streams are captured. ``timeout`` is in seconds; reaching it kills the
     child. Standard input is empty unless ``stdin`` gives its text. Root can have the command run
-    as another ``user``.
+    as another ``user``, with the groups of that user and not root's.
 
     Raises CommandFailed when the command cannot be started, times out, or (with ``check``) exits
     with another code than 0.
@@ -68,7 +69,7 @@ def run(
                 timeout=timeout,
                 input=stdin or "",
                 check=False,
-                user=user,
+                **_identity(user),
             )
             out, err = done.stdout, done.stderr
         else:
@@ -86,7 +87,7 @@ def run(
                     timeout=timeout,
                     input=stdin or "",
                     check=False,
-                    user=user,
+                    **_identity(user),
                 )
             out, err = _tail(log), ""
     except FileNotFoundError as error:
@@ -144,7 +145,7 @@ def watch(
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                user=user,
+                **_identity(user),
             )
         except OSError as error:
             raise CommandFailed(words, 127, str(error)) from error
@@ -193,7 +194,7 @@ def start(
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=subprocess.STDOUT,
-            user=user,
+            **_identity(user),
         )
     except FileNotFoundError as error:
         sink.close()
@@ -234,6 +235,23 @@ class Running:
 
     def tail(self) -> str:
         return _tail(self.log)
+
+
+class _Identity(TypedDict, total=False):
+    """The arguments of Popen that say who the child is."""
+
+    user: int
+    group: int
+    extra_groups: list[int]
+
+
+def _identity(user: str | None) -> _Identity:
+    """Whoever starts the child; or ``user``, with the groups that a login would give them."""
+    if user is None:
+        return {}
+    entry = pwd.getpwnam(user)
+    groups = os.getgrouplist(user, entry.pw_gid)
+    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": groups}
 
 
 def _environment(changes: Mapping[str, str | None] | None) -> dict[str, str]:

@@ -34,14 +34,19 @@ def find_binaries() -> Path | None:
     return None
 
 
+def provide_binaries() -> Path:
+    """As ``find_binaries``, after an installation where that is possible. Raises PostgresError."""
+    return find_binaries() or _install()
+
+
 @contextmanager
 def running_postgres() -> Iterator[str]:
     """Start a server in an empty data directory, yield its DSN, and stop it by process id.
 
     It does not sync to disk: what it holds is lost with it. Raises PostgresError.
     """
-    binaries = find_binaries() or _install()
-    user = _unprivileged_user()
+    binaries = provide_binaries()
+    user = unprivileged_user()
     with tempfile.TemporaryDirectory(prefix="freewheel-postgres-") as name:
         directory = Path(name)
         if user:
@@ -74,8 +79,8 @@ def _install() -> Path:
     return found
 
 
-def _unprivileged_user() -> str | None:
-    """PostgreSQL refuses to run as root; whoever is not root runs it as themselves."""
+def unprivileged_user() -> str | None:
+    """Who to run a server as, which refuses root; None for whoever is not root: as themselves."""
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):
