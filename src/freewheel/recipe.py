@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 from packaging.utils import canonicalize_name
@@ -17,12 +17,13 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     StringConstraints,
     ValidationError,
 )
 
 from freewheel.errors import RecipeError
+from freewheel.suite import Suite, SuiteTable, to_suite
+from freewheel.tables import STRICT, ImportName, TreePath
 
 # ---------------------------------------------------------------------- what a recipe hands over
 
@@ -87,6 +88,7 @@ class Recipe:
     targets: tuple[str, ...]
     generated: tuple[PurePosixPath, ...]
     releases: tuple[Release, ...]
+    suite: Suite | None = None
 
     @property
     def default_release(self) -> Release:
@@ -122,13 +124,6 @@ def _toml_datetime(value: object) -> object:
     return value
 
 
-def _inside(value: str) -> str:
-    path = PurePosixPath(value)
-    if path.is_absolute() or ".." in path.parts:
-        raise ValueError("must be a path inside the source tree")
-    return value
-
-
 def _canonical(value: str) -> str:
     if canonicalize_name(value) != value:
         raise ValueError(f"must be in normalised form: {canonicalize_name(value)!r}")
@@ -150,9 +145,7 @@ def _spdx(value: str) -> str:
 
 Sentence = Annotated[str, StringConstraints(min_length=1, max_length=80, pattern=r"^[^\n]+$")]
 ProjectName = Annotated[str, StringConstraints(min_length=1), AfterValidator(_canonical)]
-ImportName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*$")]
 Url = Annotated[str, StringConstraints(pattern=r"^https://")]
-TreePath = Annotated[str, StringConstraints(min_length=1), AfterValidator(_inside)]
 VersionPattern = Annotated[str, AfterValidator(_placeholder)]
 Target = Annotated[str, StringConstraints(pattern=r"^cp\d+t?-[a-z]+_[a-z0-9_]+$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -164,12 +157,7 @@ PatchName = Annotated[str, StringConstraints(pattern=r"^\d{4}-[a-z0-9]+(-[a-z0-9
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        alias_generator=lambda name: name.replace("_", "-"),
-    )
+    model_config = STRICT
 
 
 class _ProjectTable(_Table):
@@ -205,6 +193,7 @@ class _ReleaseTable(_Table):
 class _RecipeFile(_Table):
     project: _ProjectTable
     build: _BuildTable
+    suite: SuiteTable | None = None
     releases: dict[str, _ReleaseTable]
 
 
@@ -288,6 +277,7 @@ def _to_recipe(path: Path, table: _RecipeFile, patches: Path) -> Recipe:
         targets=tuple(table.build.targets),
         generated=tuple(PurePosixPath(name) for name in table.build.generated),
         releases=tuple(sorted(releases, key=_sort_key, reverse=True)),
+        suite=to_suite(table.suite) if table.suite else None,
     )
 
 
@@ -405,15 +395,20 @@ def _dotted(location: Sequence[str | int]) -> str:
 
 def _keys_at(location: Sequence[str | int]) -> list[str]:
     """The valid keys of the table at that place of a recipe."""
-    tables: dict[str | int, type[BaseModel]] = {
-        "project": _ProjectTable,
-        "build": _BuildTable,
-        "releases": _ReleaseTable,
-    }
-    model = tables[location[0]] if location else _RecipeFile
-    if "vendored" in location[2:]:
-        model = _VendoredTable
+    model: type[BaseModel] = _RecipeFile
+    for step in location:
+        named = {field.alias or name: field for name, field in model.model_fields.items()}
+        # A step into a list or a dictionary, by index or by release, stays at the same model.
+        if step in named:
+            model = _model_in(named[str(step)].annotation) or model
     return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _model_in(annotation: object) -> type[BaseModel] | None:
+    """The table in an annotation such as ``list[SomeTable]`` or ``SomeTable | None``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_model_in, get_args(annotation))), None)
 
 
 def _nearest(name: str, candidates: Sequence[str]) -> str | None:

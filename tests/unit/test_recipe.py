@@ -42,6 +42,27 @@ path = "vendor/tiny"
 purl = "pkg:github/example/tiny@v2.1"
 """
 
+SUITE = """\
+[suite]
+tests = "src/speedy/tests"
+package = "speedy.tests"
+needs = ["postgresql"]
+unprivileged = true
+seconds = 60
+environment = { SPEEDY_VERSION = "{version}" }
+left-out = [{ tests = "*test_docs*", reason = "checks the sources, not the wheel" }]
+failing = [
+    { tests = "*test_old", reason = "an old mistake of its own", releases = "<1.10" },
+    { tests = "*test_any", reason = "asks for Windows by mistake" },
+]
+
+[suite.parallel]
+threads = 4
+tests = ["test_a.py::*", "test_b.py::*"]
+environment = { SPEEDY_FAST = "1" }
+left-out = [{ tests = "*test_env*", reason = "sets variables of the process" }]
+"""
+
 
 @pytest.fixture
 def patches(tmp_path: Path) -> Path:
@@ -106,6 +127,63 @@ def test_vendored_parts_are_in_order_each_once(tmp_path: Path, patches: Path) ->
     assert problems(tmp_path, patches, VALID + part) == [
         'speedy.toml: releases."1.10.0".vendored: must be in order, each once: tiny'
     ]
+
+
+def test_a_recipe_need_not_have_a_suite(tmp_path: Path, patches: Path) -> None:
+    assert load_recipe(write(tmp_path), patches).suite is None
+
+
+def test_a_suite_has_two_passes(tmp_path: Path, patches: Path) -> None:
+    suite = load_recipe(write(tmp_path, VALID + SUITE), patches).suite
+
+    assert suite is not None
+    assert (suite.tests, suite.package) == (PurePosixPath("src/speedy/tests"), "speedy.tests")
+    assert (suite.needs, suite.unprivileged, suite.seconds) == (("postgresql",), True, 60)
+    assert suite.ordinary.threads == 1
+    assert suite.ordinary.tests == ("*",)
+    assert suite.ordinary.environment == {"SPEEDY_VERSION": "{version}"}
+    assert suite.parallel is not None
+    assert suite.parallel.threads == 4
+    assert suite.parallel.tests == ("test_a.py::*", "test_b.py::*")
+    # What holds for the suite holds for its parallel part too; only the failures are its own.
+    assert suite.parallel.environment == {"SPEEDY_VERSION": "{version}", "SPEEDY_FAST": "1"}
+    assert [known.tests for known in suite.parallel.left_out] == ["*test_docs*", "*test_env*"]
+    assert suite.parallel.failing == ()
+
+
+def test_what_is_known_of_a_test_may_concern_some_releases(tmp_path: Path, patches: Path) -> None:
+    suite = load_recipe(write(tmp_path, VALID + SUITE), patches).suite
+
+    assert suite is not None
+    older, newer = (suite.ordinary.of_release(version) for version in ("1.9.0", "1.10.0"))
+    assert [known.tests for known in older.failing] == ["*test_old", "*test_any"]
+    assert [known.tests for known in newer.failing] == ["*test_any"]
+    assert newer.failing[0].matches("test_a.py::Case::test_any")
+    assert not newer.failing[0].matches("test_a.py::Case::test_any2")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("left-out", "left_out", "suite.left_out: unknown key; did you mean left-out?"),
+        ("package", "pakage", "suite.pakage: unknown key; did you mean package?"),
+        ("threads = 4", "thread = 4", "suite.parallel.thread: unknown key; did you mean threads?"),
+        ("threads = 4", "threads = 1", "suite.parallel.threads: input should be greater than or"),
+        ("reason = ", "why = ", "suite.left-out.0.why: unknown key; known are tests, reason"),
+        ('"checks the sources, not the wheel"', '"slow"', "suite.left-out.0.reason: string should"),
+        ('"<1.10"', '"old"', "suite.failing.0.releases: must be version specifiers"),
+        ('"src/speedy/tests"', '"../tests"', "suite.tests: must be a path inside the source tree"),
+        ('"postgresql"', '"oracle"', "suite.needs.0: input should be 'postgresql'"),
+        ("seconds = 60", "seconds = 0", "suite.seconds: input should be greater than 0"),
+        ("SPEEDY_FAST", "speedy-fast", "speedy-fast' does not match"),
+        ('["test_a.py::*", "test_b.py::*"]', "[]", "suite.parallel.tests: list should have at"),
+    ],
+)
+def test_each_fault_of_a_suite_is_named_with_its_path(
+    tmp_path: Path, patches: Path, old: str, new: str, expected: str
+) -> None:
+    assert old in SUITE
+    assert expected in "\n".join(problems(tmp_path, patches, VALID + SUITE.replace(old, new, 1)))
 
 
 def test_the_newest_release_is_the_default_by_version_not_by_text(

@@ -15,9 +15,9 @@ from freewheel.machine.interpreter import Interpreter
 from freewheel.proof.programs import EXIT_CODES, Outcome, Program, Stress
 
 POSTGRES_DSN = "FREEWHEEL_POSTGRES_DSN"
-_LIMITS = Path(__file__).with_name("limits.py")
+LIMITS = Path(__file__).with_name("limits.py")
 # What would force the GIL on or off, or bring in other code than the wheel's.
-_UNWANTED = ("PYTHON_GIL", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONWARNINGS")
+UNWANTED = ("PYTHON_GIL", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONWARNINGS")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,13 +87,13 @@ def run_program(
     ``limited`` False takes the limit on memory away (sanitizers map terabytes).
     """
     memory = program.memory if limited else 0
-    limits: list[str | Path] = [environment.python, "-I", _LIMITS, str(memory)]
+    limits: list[str | Path] = [environment.python, "-I", LIMITS, str(memory)]
     # -u: what it printed before it crashed or was killed is not lost in a buffer.
     command: list[str | Path] = [environment.python, "-u", "-X", "faulthandler", "-W", "ignore"]
     ended = process.watch(
         [*limits, *command, program.path, *arguments],
         cwd=scratch,
-        env={**dict.fromkeys(_UNWANTED), **(services or {}), **(variables or {})},
+        env={**dict.fromkeys(UNWANTED), **(services or {}), **(variables or {})},
         timeout=program.seconds + seconds,
     )
     return Run(

@@ -1,0 +1,153 @@
+"""Stage *load*: what a recipe says of the test suite in upstream's sdist, and how it is run."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+
+from packaging.specifiers import SpecifierSet
+from pydantic import BaseModel, Field, StringConstraints
+
+from freewheel.tables import STRICT, ImportName, Specifiers, TreePath
+
+Need = Literal["postgresql"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """Tests of which something is known, such as why they fail, in the releases that are named."""
+
+    tests: str
+    reason: str
+    releases: SpecifierSet = field(default_factory=SpecifierSet)
+
+    def matches(self, test: str) -> bool:
+        """Whether ``tests``, a pattern as for file names, fits the identifier of a test."""
+        return fnmatch.fnmatchcase(test, self.tests)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """One way to run a suite: each test once, or each in several ``threads`` at the same time.
+
+    ``tests`` are patterns of the tests that are run; ``left_out`` are taken away from them, each
+    with the reason. ``failing`` tells why tests fail, with patches and without.
+    """
+
+    threads: int
+    tests: tuple[str, ...]
+    environment: Mapping[str, str]
+    left_out: tuple[Known, ...]
+    failing: tuple[Known, ...]
+
+    def of_release(self, version: str) -> Pass:
+        """The same, with only what concerns that release."""
+        return Pass(
+            threads=self.threads,
+            tests=self.tests,
+            environment=self.environment,
+            left_out=tuple(known for known in self.left_out if version in known.releases),
+            failing=tuple(known for known in self.failing if version in known.releases),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suite:
+    """Upstream's own tests: the directory ``tests`` of the sdist.
+
+    It is copied out, so that nothing but the installed wheel can be imported; or, where it is a
+    ``package`` of the wheel itself, run from there. ``seconds`` is the longest that one test may
+    take before it counts as hanging. An ``unprivileged`` suite is not run as root. ``parallel`` is
+    None where no part of it allows that.
+    """
+
+    tests: PurePosixPath
+    package: str
+    needs: tuple[Need, ...]
+    unprivileged: bool
+    seconds: float
+    ordinary: Pass
+    parallel: Pass | None
+
+
+# ------------------------------------------------------------------------- the shape of the tables
+
+Reason = Annotated[str, StringConstraints(min_length=10, max_length=160, pattern=r"^[^\n]+$")]
+Pattern = Annotated[str, StringConstraints(min_length=1, pattern=r"^\S+$")]
+Variable = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$")]
+
+
+class _Table(BaseModel):
+    model_config = STRICT
+
+
+class KnownTable(_Table):
+    """Why tests are left out, or fail."""
+
+    tests: Pattern
+    reason: Reason
+    releases: Specifiers = ""
+
+
+class ParallelTable(_Table):
+    """The part of a suite that runs again in several threads."""
+
+    threads: Annotated[int, Field(ge=2)]
+    tests: Annotated[list[Pattern], Field(min_length=1)]
+    environment: dict[Variable, str] = {}
+    left_out: list[KnownTable] = []
+    failing: list[KnownTable] = []
+
+
+class SuiteTable(_Table):
+    """``[suite]`` of a recipe."""
+
+    tests: TreePath
+    package: ImportName | None = None
+    needs: list[Need] = []
+    unprivileged: bool = False
+    seconds: Annotated[float, Field(gt=0, strict=False)]
+    environment: dict[Variable, str] = {}
+    left_out: list[KnownTable] = []
+    failing: list[KnownTable] = []
+    parallel: ParallelTable | None = None
+
+
+def to_suite(table: SuiteTable) -> Suite:
+    """The tables as what the proof works with."""
+    return Suite(
+        tests=PurePosixPath(table.tests),
+        package=table.package or "",
+        needs=tuple(table.needs),
+        unprivileged=table.unprivileged,
+        seconds=table.seconds,
+        ordinary=Pass(
+            threads=1,
+            tests=("*",),
+            environment=table.environment,
+            left_out=_to_known(table.left_out),
+            failing=_to_known(table.failing),
+        ),
+        parallel=_to_parallel(table, table.parallel) if table.parallel else None,
+    )
+
+
+def _to_parallel(table: SuiteTable, parallel: ParallelTable) -> Pass:
+    """What is left out once, and the environment, hold here too."""
+    return Pass(
+        threads=parallel.threads,
+        tests=tuple(parallel.tests),
+        environment={**table.environment, **parallel.environment},
+        left_out=_to_known([*table.left_out, *parallel.left_out]),
+        failing=_to_known(parallel.failing),
+    )
+
+
+def _to_known(tables: Sequence[KnownTable]) -> tuple[Known, ...]:
+    return tuple(
+        Known(tests=table.tests, reason=table.reason, releases=SpecifierSet(table.releases))
+        for table in tables
+    )

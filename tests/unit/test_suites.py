@@ -1,0 +1,434 @@
+"""Upstream's suite: what a run's record says, and what two results differ in."""
+
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+
+from freewheel.errors import ProofError
+from freewheel.process import Ended
+from freewheel.proof import suites
+from freewheel.proof.suite_results import (
+    Case,
+    Comparison,
+    Ending,
+    SuiteResult,
+    Tally,
+    compare,
+    differing,
+    fold,
+)
+from freewheel.recipe import load_recipes
+from freewheel.suite import Known, Pass, Suite
+from tests.unit.test_inputs import RECIPE, RELEASE, gather
+
+ROOT = Path(__file__).parents[2]
+PART = Pass(threads=1, tests=("*",), environment={}, left_out=(), failing=())
+SUITE = Suite(
+    tests=PurePosixPath("tests"),
+    package="",
+    needs=(),
+    unprivileged=False,
+    seconds=60,
+    ordinary=PART,
+    parallel=None,
+)
+WHEEL = Path("speedy-1.0-py3-none-any.whl")
+
+
+def report(when: str, outcome: str, message: str = "", *, test: str = "t") -> dict[str, Any]:
+    return {
+        "kind": "report",
+        "id": test,
+        "when": when,
+        "outcome": outcome,
+        "message": message,
+        "seconds": 1.0,
+    }
+
+
+def death(status: int | None, seconds: float = 1.0) -> dict[str, Any]:
+    return {"kind": "death", "id": "t", "status": status, "seconds": seconds}
+
+
+def result(**endings: Ending | tuple[Ending, str]) -> SuiteResult:
+    cases = []
+    for name, ending in endings.items():
+        kind, message = ending if isinstance(ending, tuple) else (ending, "")
+        cases.append(Case(id=name, ending=kind, message=message))
+    return SuiteResult(
+        wheel=WHEEL.name,
+        wheel_sha256="1" * 64,
+        python="3.14.7",
+        parallel=False,
+        gil="",
+        cases=tuple(cases),
+        left_out={},
+        seconds=1.0,
+    )
+
+
+def compared(
+    baseline: SuiteResult,
+    patched: SuiteResult,
+    again: Sequence[tuple[SuiteResult, SuiteResult]] = (),
+    part: Pass = PART,
+) -> Comparison:
+    return compare(baseline, patched, again, part)
+
+
+# ----------------------------------------------------------------------------- a run's record
+
+ENDED_WELL = [report("setup", "passed"), report("call", "passed"), report("teardown", "passed")]
+
+
+@pytest.mark.parametrize(
+    ("lines", "ending", "message"),
+    [
+        (ENDED_WELL, Ending.PASSED, ""),
+        ([report("setup", "failed", "no server")], Ending.ERROR, "no server"),
+        (
+            [report("setup", "passed"), report("call", "failed", "1 != 2")],
+            Ending.FAILED,
+            "1 != 2",
+        ),
+        ([*ENDED_WELL[:2], report("teardown", "failed", "leaks")], Ending.ERROR, "leaks"),
+        (
+            [report("call", "failed", "1 != 2"), report("teardown", "failed", "leaks")],
+            Ending.FAILED,
+            "1 != 2",
+        ),
+        (
+            [report("setup", "skipped", "no k5test"), report("teardown", "passed")],
+            Ending.SKIPPED,
+            "no k5test",
+        ),
+        # The first part of a test with subtests failed, the others and the test itself ended well.
+        ([report("call", "failed", "i=1"), *ENDED_WELL], Ending.FAILED, "i=1"),
+        ([report("collect", "failed", "no module")], Ending.ERROR, "no module"),
+        ([report("setup", "passed"), death(-11)], Ending.CRASHED, "SIGSEGV"),
+        ([report("setup", "passed"), death(-6)], Ending.CRASHED, "SIGABRT"),
+        ([death(1, seconds=60.1)], Ending.TIMED_OUT, "no end after 60 s"),
+        ([death(1, seconds=3)], Ending.CRASHED, "the process exited with 1"),
+        ([death(3, seconds=61)], Ending.CRASHED, "the process exited with 3"),
+        ([death(None)], Ending.CRASHED, "the process exited with None"),
+    ],
+)
+def test_the_stages_of_a_test_make_one_case(
+    lines: list[dict[str, Any]], ending: Ending, message: str
+) -> None:
+    (case,) = fold(lines, seconds=60)
+
+    assert (case.id, case.ending, case.message) == ("t", ending, message)
+
+
+def test_an_expected_failure_is_no_pass() -> None:
+    (case,) = fold([report("call", "skipped", "later") | {"expected": True}], seconds=60)
+
+    assert (case.ending, case.message) == (Ending.SKIPPED, "expected failure: later")
+
+
+def test_times_add_up_and_a_death_covers_what_was_before() -> None:
+    (well,) = fold(ENDED_WELL, seconds=60)
+    (dead,) = fold([report("setup", "passed"), death(-11, seconds=5)], seconds=60)
+
+    assert (well.seconds, dead.seconds) == (3.0, 5.0)
+
+
+def test_the_number_of_threads_is_kept_for_a_test_that_died() -> None:
+    (case,) = fold([report("setup", "passed") | {"threads": 8}, death(-11)], seconds=60)
+
+    assert case.threads == 8
+
+
+def test_half_a_line_at_the_end_of_a_record_is_left_out(tmp_path: Path) -> None:
+    record = tmp_path / "record.jsonl"
+    record.write_text(json.dumps(death(-9)) + '\n{"kind": "rep')
+
+    assert suites._read_record(record) == [death(-9)]
+    assert suites._read_record(tmp_path / "none.jsonl") == []
+
+
+def test_a_result_survives_json() -> None:
+    before = result(a=Ending.PASSED, b=(Ending.CRASHED, "SIGSEGV"))
+
+    assert SuiteResult.from_json(json.loads(json.dumps(before.to_json()))) == before
+    with pytest.raises(ValueError, match="exploded"):
+        SuiteResult.from_json(before.to_json() | {"cases": [{"id": "a", "ending": "exploded"}]})
+
+
+def test_a_result_counts_by_ending() -> None:
+    assert result(a=Ending.PASSED, b=Ending.PASSED, c=Ending.FAILED).counts() == {
+        "passed": 2,
+        "failed": 1,
+    }
+
+
+# ----------------------------------------------------------------------------- the difference
+
+GOOD, BAD, SKIP = Ending.PASSED, Ending.FAILED, Ending.SKIPPED
+
+
+def test_two_equal_results_do_not_differ() -> None:
+    same = result(a=GOOD, b=BAD, c=SKIP)
+
+    assert differing(same, same) == ()
+    assert compared(same, same).errors == ()
+
+
+@pytest.mark.parametrize("kind", [k for k in Ending if k.bad and k is not Ending.ABSENT])
+def test_what_fails_each_time_on_the_patched_wheel_alone_is_an_error(kind: Ending) -> None:
+    baseline, patched = result(a=GOOD, b=GOOD), result(a=GOOD, b=(kind, "why"))
+    found = compared(baseline, patched, [(result(b=GOOD), result(b=kind))] * 3)
+
+    (difference,) = found.newly_failing
+    assert difference.id == "b"
+    assert (difference.baseline_runs, difference.patched_runs) == (
+        Tally(runs=4, failures=0),
+        Tally(runs=4, failures=4),
+    )
+    assert found.errors == (f"b: {kind}, why (the baseline: passed)",)
+    assert not found.flaky
+
+
+def test_a_test_that_is_not_there_any_more_is_an_error() -> None:
+    found = compared(result(a=GOOD, b=GOOD), result(a=GOOD))
+
+    assert [(d.id, d.patched) for d in found.newly_failing] == [("b", Ending.ABSENT)]
+
+
+def test_a_test_that_is_skipped_on_the_patched_wheel_alone_is_an_error() -> None:
+    assert len(compared(result(a=GOOD), result(a=SKIP)).newly_failing) == 1
+
+
+def test_the_other_way_round_it_passes_newly() -> None:
+    found = compared(result(a=BAD, b=SKIP), result(a=GOOD, b=GOOD))
+
+    assert [difference.id for difference in found.newly_passing] == ["a", "b"]
+    assert found.errors == ()
+
+
+@pytest.mark.parametrize(
+    ("baseline_again", "patched_again", "failures"),
+    [
+        ([GOOD, GOOD, GOOD], [BAD, GOOD, BAD], (0, 3)),
+        ([GOOD, BAD, GOOD], [BAD, BAD, BAD], (1, 4)),
+        ([GOOD, GOOD, GOOD], [GOOD, GOOD, GOOD], (0, 1)),
+    ],
+)
+def test_what_does_not_repeat_is_flaky_and_counted(
+    baseline_again: list[Ending], patched_again: list[Ending], failures: tuple[int, int]
+) -> None:
+    again = [
+        (result(a=one), result(a=other))
+        for one, other in zip(baseline_again, patched_again, strict=True)
+    ]
+    found = compared(result(a=GOOD), result(a=BAD), again)
+
+    assert not found.newly_failing
+    (difference,) = found.flaky
+    assert (difference.baseline_runs.failures, difference.patched_runs.failures) == failures
+
+
+def test_what_differs_is_repeated_and_nothing_else() -> None:
+    asked: list[Sequence[str]] = []
+
+    def again(only: Sequence[str]) -> tuple[SuiteResult, SuiteResult]:
+        asked.append(only)
+        return result(b=GOOD), result(b=GOOD)
+
+    found = suites.settle(result(a=GOOD, b=GOOD), result(a=GOOD, b=BAD), again, PART)
+    assert asked == [("b",)] * suites.RERUNS
+    assert [difference.id for difference in found.flaky] == ["b"]
+
+    asked.clear()
+    suites.settle(result(a=BAD), result(a=BAD), again, PART)
+    assert asked == []
+
+
+def test_what_fails_on_both_has_its_reason_or_is_unexplained() -> None:
+    failing = (
+        Known(tests="tests/*::test_a*", reason="upstream's own bug"),
+        Known(tests="*test_z", reason="never seen"),
+    )
+    endings: dict[str, Ending | tuple[Ending, str]] = {
+        "tests/t.py::test_a1": (BAD, "boom"),
+        "tests/t.py::test_b": Ending.CRASHED,
+    }
+    both = result(**endings)
+    found = compared(both, both, part=replace(PART, failing=failing))
+
+    assert [(f.id, f.reason, f.message) for f in found.failing_on_both] == [
+        ("tests/t.py::test_a1", "upstream's own bug", "boom"),
+        ("tests/t.py::test_b", "", ""),
+    ]
+    assert [failure.id for failure in found.unexplained] == ["tests/t.py::test_b"]
+    assert found.unneeded == ("*test_z",)
+    assert found.errors == ()
+
+
+def test_skips_and_what_is_left_out_are_counted_by_reason() -> None:
+    patched = result(a=(SKIP, "no k5test"), b=(SKIP, "no k5test"), c=(SKIP, "Windows"), d=GOOD)
+    patched = replace(patched, left_out={"e": "slow", "f": "slow"})
+    found = compared(patched, patched)
+
+    assert found.skipped == {"no k5test": 2, "Windows": 1}
+    assert found.left_out == {"slow": 2}
+
+
+def test_tests_in_several_threads_are_counted() -> None:
+    patched = result(a=GOOD, b=GOOD)
+    patched = replace(
+        patched, cases=(replace(patched.cases[0], threads=8), patched.cases[1]), parallel=True
+    )
+
+    assert compared(patched, patched).in_parallel == 1
+
+
+def test_a_patched_wheel_that_turns_the_gil_on_has_not_stood_it() -> None:
+    one = result(a=GOOD)
+    assert compared(replace(one, gil="speedy.fast"), one).errors == ()
+    assert compared(one, replace(one, gil="speedy.fast")).errors == (
+        "speedy.fast turned the GIL on",
+    )
+
+
+def test_a_comparison_survives_json() -> None:
+    baseline = result(a=GOOD, b=BAD, c=GOOD, d=BAD, e=SKIP)
+    patched = result(a=BAD, b=GOOD, c=BAD, d=Ending.TIMED_OUT, e=SKIP)
+    again = [(result(a=GOOD, b=BAD, c=GOOD), result(a=BAD, b=GOOD, c=GOOD))]
+    found = compared(baseline, patched, again)
+
+    assert found.newly_failing
+    assert found.newly_passing
+    assert found.flaky
+    assert found.failing_on_both
+    assert Comparison.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
+# ----------------------------------------------------------------------------- a run's validity
+
+
+def end(status: int) -> dict[str, Any]:
+    return {"kind": "end", "status": status}
+
+
+ENDED = Ended(returncode=0, said="what pytest said", seconds=1.0)
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_a_run_that_came_to_its_end_is_taken(status: int) -> None:
+    suites._check_end(WHEEL, [end(status)], ENDED, only=())
+
+
+@pytest.mark.parametrize(
+    ("lines", "ended", "problem"),
+    [
+        ([], replace(ENDED, returncode=4), "pytest exited with 4"),
+        ([end(2)], replace(ENDED, returncode=2), "pytest exited with 2"),
+        ([end(5)], replace(ENDED, returncode=5), "pytest exited with 5"),
+        (ENDED_WELL, replace(ENDED, returncode=None), "no end after 1800 s"),
+    ],
+)
+def test_a_run_that_did_not_come_to_its_end_proves_nothing(
+    lines: list[dict[str, Any]], ended: Ended, problem: str
+) -> None:
+    with pytest.raises(ProofError, match="did not come to its end") as caught:
+        suites._check_end(WHEEL, lines, ended, only=())
+    assert problem in caught.value.problems
+    assert caught.value.output == "what pytest said"
+
+
+def test_a_repetition_may_find_no_test() -> None:
+    suites._check_end(WHEEL, [end(5)], ENDED, only=["t"])
+
+
+def gil_warning(module: str) -> dict[str, Any]:
+    said = f"The global interpreter lock (GIL) has been enabled to load module '{module}', which"
+    return {"kind": "gil", "message": said}
+
+
+ON = report("call", "passed") | {"gil": True}
+
+
+def test_a_module_of_the_project_that_turns_the_gil_on_is_a_finding() -> None:
+    assert suites._gil_culprit(WHEEL, [report("call", "passed")], "speedy") == ""
+    found = suites._gil_culprit(WHEEL, [gil_warning("speedy.fast"), ON], "speedy")
+    assert found == "speedy.fast"
+
+
+@pytest.mark.parametrize("modules", [["psutil._ps"], ["speedy.fast", "psutil"], ["speedyish"], []])
+def test_anything_else_that_turns_the_gil_on_ends_the_proof(modules: list[str]) -> None:
+    lines = [*map(gil_warning, modules), ON]
+
+    with pytest.raises(ProofError, match="GIL was turned on") as caught:
+        suites._gil_culprit(WHEEL, lines, "speedy")
+    assert (", ".join(sorted(modules)) or "unknown") in caught.value.problems[0]
+    assert "seen in t" in caught.value.problems
+
+
+def test_the_project_must_come_out_of_the_wheel(tmp_path: Path) -> None:
+    inside = report("call", "passed") | {"file": str(tmp_path / "env/lib/speedy/__init__.py")}
+    outside = report("call", "passed") | {"file": str(tmp_path / "run/speedy/__init__.py")}
+    neither = report("call", "passed") | {"file": None}
+
+    suites._check_origin(WHEEL, [neither, inside], tmp_path / "env", only=())
+    suites._check_origin(WHEEL, [neither], tmp_path / "env", only=["t"])
+    with pytest.raises(ProofError, match=r"(?s)did not test.*run/speedy"):
+        suites._check_origin(WHEEL, [inside, outside], tmp_path / "env", only=["t"])
+    with pytest.raises(ProofError, match="nothing imported it"):
+        suites._check_origin(WHEEL, [neither], tmp_path / "env", only=())
+
+
+def test_tests_in_the_wheel_must_be_those_of_the_sdist(tmp_path: Path) -> None:
+    tests = tmp_path / "tests"
+    tests.mkdir()
+    (tests / "test_a.py").write_text("a")
+    (tests / "fast.c").write_text("only in the sdist, and not Python")
+    wheel = tmp_path / WHEEL.name
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("speedy/__init__.py", "")
+        archive.writestr("speedy/tests/test_a.py", "a")
+        archive.writestr("speedy/tests/fast.so", "compiled")
+
+    suites._check_same_tests(wheel, tests, "speedy.tests")
+    (tests / "test_b.py").write_text("b")
+    (tests / "test_a.py").write_text("other")
+    with pytest.raises(ProofError) as caught:
+        suites._check_same_tests(wheel, tests, "speedy.tests")
+    assert caught.value.problems == ("test_a.py", "test_b.py")
+
+
+# ----------------------------------------------------------------------------- what is run
+
+
+def test_a_recipe_that_says_nothing_of_a_suite_is_named() -> None:
+    with pytest.raises(ProofError, match="does not say how to run"):
+        suites.chosen_pass(RECIPE, RELEASE, parallel=False)
+    with pytest.raises(ProofError, match="no part of speedy's suite runs in parallel"):
+        suites.chosen_pass(replace(RECIPE, suite=SUITE), RELEASE, parallel=True)
+
+
+def test_the_digest_follows_what_a_result_depends_on_and_no_reason_for_a_failure() -> None:
+    def digest(suite: Suite) -> str:
+        return suites.suite_digest(replace(RECIPE, suite=suite), RELEASE, parallel=False)
+
+    known = Known(tests="*", reason="because it is so")
+    assert digest(SUITE) == digest(replace(SUITE, ordinary=replace(PART, failing=(known,))))
+    assert digest(SUITE) != digest(replace(SUITE, ordinary=replace(PART, left_out=(known,))))
+    assert digest(SUITE) != digest(replace(SUITE, seconds=61))
+
+
+def test_no_wheel_is_built_again_for_what_its_recipe_says_of_the_suite() -> None:
+    assert gather(replace(RECIPE, suite=SUITE)) == gather()
+
+
+def test_every_recipe_of_this_checkout_has_a_suite_in_both_passes() -> None:
+    for recipe in load_recipes(ROOT / "recipes", ROOT / "patches"):
+        for release in recipe.releases:
+            for parallel in (False, True):
+                assert suites.chosen_pass(recipe, release, parallel=parallel).tests
