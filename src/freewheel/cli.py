@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -278,13 +278,28 @@ def _show_proof(workspace: Workspace, proof: proving.Proof) -> None:
     ]
     columns = ("defect", "baseline", "patched", "by chance", "at most", "verdict")
     console.table(columns, rows)
+    for suite in proof.suites:
+        made = suite.comparison
+        console.say(
+            f"upstream's tests, {suite.threads} at once: {_counted(made.baseline)} on the baseline, "
+            f"{_counted(made.patched)} on the patched wheel"
+        )
+        console.say(
+            f"  {len(made.newly_failing)} newly failing, {len(made.newly_passing)} newly passing, "
+            f"{len(made.failing_on_both)} failing on both ({len(made.unexplained)} unexplained), "
+            f"{len(made.flaky)} flaky"
+        )
     if proof.certificate:
         console.say(f"certificate: {proof.certificate.relative_to(workspace.root)}")
     console.say()
 
 
 def _told(tally: control.Tally) -> str:
-    return ", ".join(f"{count} {ending}" for ending, count in tally.endings.items())
+    return _counted(tally.endings)
+
+
+def _counted(numbers: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in numbers.items())
 
 
 @commands.command()

@@ -12,8 +12,10 @@ from freewheel import files
 from freewheel.machine.facts import Facts
 from freewheel.machine.interpreter import Interpreter
 from freewheel.proof import certificate, control
-from freewheel.proof.issuing import Evidence, StressFinding, issue
+from freewheel.proof.issuing import Evidence, StressFinding, SuiteFinding, issue
 from freewheel.proof.programs import Outcome, Probe, Programs, Stress
+from freewheel.proof.suite_results import Comparison, Difference, Ending, SharedFailure
+from freewheel.proof.suite_results import Tally as SuiteTally
 from freewheel.recipe import Release
 from freewheel.verify import BaselineWheel
 from tests.unit.wheelmaker import as_verified, make_wheel
@@ -85,6 +87,44 @@ def make_tally(
     )
 
 
+def make_comparison() -> Comparison:
+    """A suite in several threads, with one of everything that a certificate may tell of."""
+    return Comparison(
+        baseline={"passed": 7, "failed": 3},
+        patched={"passed": 8, "failed": 2},
+        baseline_gil="demo.core",
+        patched_gil="",
+        parallel=True,
+        in_parallel=9,
+        newly_failing=(),
+        newly_passing=(_difference("test_mended", 0),),
+        flaky=(_difference("test_flaky", 1),),
+        failing_on_both=(
+            SharedFailure(
+                id="test_<broken>",
+                baseline=Ending.FAILED,
+                patched=Ending.FAILED,
+                message="7 != 8",
+                reason="it needs a network",
+            ),
+        ),
+        unneeded=(),
+        skipped={"no server": 2},
+        left_out={"takes an hour": 1},
+    )
+
+
+def _difference(test: str, failures: int) -> Difference:
+    return Difference(
+        id=test,
+        baseline=Ending.FAILED,
+        patched=Ending.PASSED,
+        message="",
+        baseline_runs=SuiteTally(runs=4, failures=4),
+        patched_runs=SuiteTally(runs=4, failures=failures),
+    )
+
+
 def make_evidence(directory: Path, *, quick: bool = False, said: str = "") -> Evidence:
     """One wheel of the project demo, with one defect that was mended, and its stress program."""
     probe = make_probe(directory / "probes")
@@ -121,6 +161,7 @@ def make_evidence(directory: Path, *, quick: bool = False, said: str = "") -> Ev
         stress=[
             StressFinding(stress=stress, work=8, baseline=make_tally(1, 1), patched=make_tally(1))
         ],
+        suites=[SuiteFinding(threads=4, comparison=make_comparison())],
         interpreter=Interpreter(
             path=Path("python3.14t"), version="3.14.7", build="3.14.7 (main)", origin="PATH"
         ),

@@ -62,6 +62,11 @@ def test_a_certificate_is_all_there(tmp_path: Path) -> None:
         "1 in 10.3 thousand million",
         "importing the baseline turns it on",
         "8 s of work, every answer right",
+        "9 of them in 4 threads at once",
+        "7 passed, 3 failed; demo.core turned the GIL on",
+        "test_&lt;broken&gt;",
+        "it needs a network",
+        "with patches 1 of 4 fail",
         "nox -s prove-demo -- --release 1.0 --afresh",
     ):
         assert told in text

@@ -129,7 +129,7 @@ class Stress(_Part):
 
 
 class Explained(_Part):
-    """A test and why it ends as it does; ``reason`` "" where nobody knows yet."""
+    """A test that fails on both wheels, and why; ``reason`` "" where nobody knows yet."""
 
     test: str
     outcome: str
@@ -147,15 +147,24 @@ class Flaky(_Part):
 
 
 class Suite(_Part):
-    """Upstream's own tests on both wheels; counts are by outcome."""
+    """Upstream's own tests on both wheels: none fails on the patched wheel alone.
+
+    ``baseline`` and ``patched`` are numbers of tests by outcome; ``threads`` says in how many each
+    of ``in_parallel`` tests ran at once. ``skipped`` and ``left_out`` are numbers by reason.
+    ``baseline_gil`` is the module that turned the GIL on with the baseline, "" if none did.
+    """
 
     name: Literal["ordinary", "parallel"]
+    threads: Count
+    in_parallel: Count
     baseline: dict[str, Count]
     patched: dict[str, Count]
+    baseline_gil: str
     newly_passing: list[str]
     failing_on_both: list[Explained]
     flaky: list[Flaky]
-    skipped: list[Explained]
+    skipped: dict[str, Count]
+    left_out: dict[str, Count]
 
 
 class SanitizedProgram(_Part):

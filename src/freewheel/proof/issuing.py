@@ -13,6 +13,7 @@ from freewheel.patches import Patch
 from freewheel.proof import certificate as form
 from freewheel.proof import control
 from freewheel.proof.programs import Probe, Stress
+from freewheel.proof.suite_results import Comparison
 from freewheel.recipe import Release
 from freewheel.verify import BaselineWheel, VerifiedWheel
 
@@ -30,6 +31,14 @@ class StressFinding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteFinding:
+    """Upstream's suite on both wheels, each test in ``threads`` at once."""
+
+    threads: int
+    comparison: Comparison
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """All that was found about the wheels of a release, and where and when."""
 
@@ -39,6 +48,7 @@ class Evidence:
     baseline: BaselineWheel
     findings: Sequence[tuple[Probe, control.Finding]]
     stress: Sequence[StressFinding]
+    suites: Sequence[SuiteFinding]
     interpreter: Interpreter
     machine: Facts
     started: datetime
@@ -86,7 +96,7 @@ def issue(evidence: Evidence) -> form.Certificate:
         commit=evidence.commit,
         defects=[_defect(evidence, probe, found) for probe, found in evidence.findings],
         stress=[_stress(found) for found in evidence.stress],
-        suites=[],
+        suites=[_suite(found) for found in evidence.suites],
         sanitizer=None,
     )
 
@@ -115,6 +125,37 @@ def _stress(found: StressFinding) -> form.Stress:
         work=found.work,
         baseline=_tally(found.baseline),
         patched=_tally(found.patched),
+    )
+
+
+def _suite(found: SuiteFinding) -> form.Suite:
+    made = found.comparison
+    return form.Suite(
+        name="parallel" if made.parallel else "ordinary",
+        threads=found.threads,
+        in_parallel=made.in_parallel,
+        baseline=dict(made.baseline),
+        patched=dict(made.patched),
+        baseline_gil=made.baseline_gil,
+        newly_passing=[test.id for test in made.newly_passing],
+        failing_on_both=[
+            form.Explained(
+                test=test.id, outcome=f"{test.patched}: {test.message}", reason=test.reason
+            )
+            for test in made.failing_on_both
+        ],
+        flaky=[
+            form.Flaky(
+                test=test.id,
+                baseline_failures=test.baseline_runs.failures,
+                baseline_runs=test.baseline_runs.runs,
+                patched_failures=test.patched_runs.failures,
+                patched_runs=test.patched_runs.runs,
+            )
+            for test in made.flaky
+        ],
+        skipped=dict(made.skipped),
+        left_out=dict(made.left_out),
     )
 
 

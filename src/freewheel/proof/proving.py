@@ -26,9 +26,11 @@ from freewheel.machine.interpreter import find_interpreter
 from freewheel.machine.postgres import running_postgres
 from freewheel.patches import Patch, read_series
 from freewheel.proof import certificate, control
-from freewheel.proof.issuing import Evidence, StressFinding, issue
+from freewheel.proof.issuing import Evidence, StressFinding, SuiteFinding, issue
 from freewheel.proof.kept import Kept, Subject, harness_digest
 from freewheel.proof.programs import Outcome, Probe, Program, Programs, Stress, load_programs
+from freewheel.proof.suite_results import Comparison
+from freewheel.proof.suites import Wheels, chosen_pass, prove_suite, suite_digest
 from freewheel.proof.trial import (
     POSTGRES_DSN,
     Environment,
@@ -78,6 +80,7 @@ class Proof:
     case: Case
     findings: tuple[tuple[Probe, control.Finding], ...]
     stress: tuple[StressFinding, ...]
+    suites: tuple[SuiteFinding, ...]
     problems: tuple[str, ...]
     certificate: Path | None
 
@@ -204,7 +207,11 @@ def _prove(workspace: Workspace, bench: _Bench, board: Board) -> Proof:
         findings = _negative_control(bench)
     with board.stage(case.title, "stress"):
         stress = tuple(_stress(bench, program) for program in case.programs.stress)
-    problems = list(_problems(findings, stress))
+    suites: tuple[SuiteFinding, ...] = ()
+    if not bench.quick and case.recipe.suite:
+        with board.stage(case.title, "upstream's tests"):
+            suites = tuple(_suites(workspace, bench))
+    problems = list(_problems(findings, stress, suites))
     path = None
     if problems:
         _withdraw(workspace, case)
@@ -216,6 +223,7 @@ def _prove(workspace: Workspace, bench: _Bench, board: Board) -> Proof:
             baseline=case.baseline,
             findings=findings,
             stress=stress,
+            suites=suites,
             interpreter=bench.environments["patched"].interpreter,
             machine=facts.look(),
             started=started,
@@ -229,6 +237,7 @@ def _prove(workspace: Workspace, bench: _Bench, board: Board) -> Proof:
         case=case,
         findings=findings,
         stress=stress,
+        suites=suites,
         problems=tuple(problems),
         certificate=path,
     )
@@ -254,7 +263,9 @@ def _withdraw(workspace: Workspace, case: Case) -> None:
 
 
 def _problems(
-    findings: Sequence[tuple[Probe, control.Finding]], stress: Sequence[StressFinding]
+    findings: Sequence[tuple[Probe, control.Finding]],
+    stress: Sequence[StressFinding],
+    suites: Sequence[SuiteFinding],
 ) -> Iterator[str]:
     for _, finding in findings:
         if finding.is_problem:
@@ -263,6 +274,8 @@ def _problems(
         if found.patched.failures or found.patched.not_run:
             ended = ", ".join(found.patched.endings)
             yield f"{found.stress.name}: the patched wheel ends with {ended}: {found.patched.said}"
+    for suite in suites:
+        yield from (f"upstream's suite: {error}" for error in suite.comparison.errors)
 
 
 # ------------------------------------------------------------------------------------ its parts
@@ -333,6 +346,36 @@ def _stress(bench: _Bench, stress: Stress) -> StressFinding:
         baseline=tally("baseline", stress.quick_seconds),
         patched=tally("patched", work),
     )
+
+
+def _suites(workspace: Workspace, bench: _Bench) -> Iterator[SuiteFinding]:
+    """Upstream's suite, in one thread and then in several; what is kept is not run again."""
+    recipe, release = bench.case.recipe, bench.case.release
+    interpreter = bench.environments["patched"].interpreter
+    wheels = Wheels(
+        baseline=bench.case.baseline.path, patched=bench.case.patched.path, interpreter=interpreter
+    )
+    for parallel in (False, True):
+        if parallel and not (recipe.suite and recipe.suite.parallel):
+            continue
+        part = chosen_pass(recipe, release, parallel=parallel)
+        subject = Subject(
+            kind=f"{recipe.name}-suite",
+            facts={
+                "baseline": bench.case.baseline.sha256,
+                "patched": bench.case.patched.sha256,
+                "suite": suite_digest(recipe, release, parallel=parallel),
+                "explained": repr(part.failing),
+                "interpreter": interpreter.build,
+            },
+        )
+        kept = None if bench.afresh else bench.kept.read(subject)
+        if kept:
+            comparison = Comparison.from_json(kept)
+        else:
+            comparison = prove_suite(workspace, recipe, release, wheels, parallel=parallel)
+            bench.kept.write(subject, comparison.to_json())
+        yield SuiteFinding(threads=part.threads, comparison=comparison)
 
 
 def _services_for(bench: _Bench, program: Program) -> dict[str, str]:
