@@ -281,8 +281,8 @@ def _show_proof(workspace: Workspace, proof: proving.Proof) -> None:
     for suite in proof.suites:
         made = suite.comparison
         console.say(
-            f"upstream's tests, {suite.threads} at once: {_counted(made.baseline)} on the baseline, "
-            f"{_counted(made.patched)} on the patched wheel"
+            f"upstream's tests, {suite.threads} at once: baseline {_counted(made.baseline)}; "
+            f"patched {_counted(made.patched)}"
         )
         console.say(
             f"  {len(made.newly_failing)} newly failing, {len(made.newly_passing)} newly passing, "
