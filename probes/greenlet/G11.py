@@ -10,7 +10,7 @@
 # passes = "collection is still enabled"
 # shows = ["wrong answer"]
 # runs = { baseline = 10, patched = 30 }
-# seconds = 20
+# seconds = 60
 # alone = true
 # ///
 """G11: switching in several threads turns garbage collection off.

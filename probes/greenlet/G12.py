@@ -28,12 +28,12 @@ Shows it    only the import, for there is just one interpreter here. That says o
 """
 
 import ctypes
+import os
 import re
-import subprocess
 import sys
 import sysconfig
 
-CHILD = 120  # exit code of a child that was refused
+REFUSED = 120  # exit code of a child
 VERSION, FREE_THREADED, SIZE = 1, 2, 22  # of _Py_DebugOffsets, in words of 64 bits
 FIELD = 8  # bytes; what 3.14.4 added
 ADDED_IN = 4
@@ -45,34 +45,38 @@ def description():
 
 
 def pretend(micro, size):
-    """Import greenlet into an interpreter that says that it is 3.14.micro."""
-    said = description()
-    said[VERSION] = 0x030E00F0 + (micro << 8)
-    said[SIZE] = size
-    try:
-        import greenlet
-    except ImportError as error:
-        print(error)
-        return CHILD
-    print(greenlet.__version__)
-    return 0
+    """Import greenlet in a child whose interpreter says that it is 3.14.micro.
+
+    Return the exit code and what was said.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        said = description()
+        said[VERSION] = 0x030E00F0 + (micro << 8)
+        said[SIZE] = size
+        try:
+            import greenlet  # noqa: F401
+        except ImportError as error:
+            os.write(writer, str(error).encode())
+            os._exit(REFUSED)
+        os._exit(0)
+    os.close(writer)
+    text = os.read(reader, 4096).decode()
+    os.close(reader)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), text
 
 
 def problem(micro, size, own):
     """What is wrong with how such an interpreter is received; None if nothing is."""
-    child = subprocess.run(
-        [sys.executable, __file__, str(micro), str(size)],
-        capture_output=True,
-        check=False,
-        text=True,
-    )
+    status, text = pretend(micro, size)
     if size == own:
-        return None if child.returncode == 0 else f"refused: {child.stdout}{child.stderr}"
-    if child.returncode != CHILD:
-        return f"not refused: exit code {child.returncode} {child.stderr}"
-    versions = set(re.findall(r"3\.14\.\d+", child.stdout))
-    if len(versions) != 2 or f"3.14.{micro}" not in versions or "pip install" not in child.stdout:
-        return f"does not name both versions and a remedy: {child.stdout}"
+        return None if status == 0 else f"refused: {text}"
+    if status != REFUSED:
+        return f"not refused: exit code {status}"
+    versions = set(re.findall(r"3\.14\.\d+", text))
+    if len(versions) != 2 or f"3.14.{micro}" not in versions or "pip install" not in text:
+        return f"does not name both versions and a remedy: {text}"
     return None
 
 
@@ -96,4 +100,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(pretend(*map(int, sys.argv[1:])) if sys.argv[1:] else main())
+    sys.exit(main())

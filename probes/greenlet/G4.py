@@ -10,7 +10,7 @@
 # passes = "one of the two is refused, as with the GIL, and the greenlet ends in its thread"
 # shows = ["crash", "wrong answer"]
 # runs = { baseline = 5, patched = 55 }
-# seconds = 20
+# seconds = 60
 # alone = true
 # ///
 """G4: a greenlet that one thread starts while another sets its parent belongs to both.

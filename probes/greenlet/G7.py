@@ -10,7 +10,7 @@
 # passes = "every greenlet finishes what it was doing, with the right result"
 # shows = ["crash"]
 # runs = { baseline = 10, patched = 20 }
-# seconds = 20
+# seconds = 60
 # ///
 """G7: greenlets that switch inside critical sections mix up each other's locks.
 

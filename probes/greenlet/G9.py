@@ -10,7 +10,7 @@
 # passes = "every object outlives the collection, and no longer than the greenlet"
 # shows = ["wrong answer", "crash"]
 # runs = { baseline = 10, patched = 20 }
-# seconds = 20
+# seconds = 60
 # ///
 """G9: a collection frees what C functions of suspended greenlets still need.
 

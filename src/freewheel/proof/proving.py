@@ -311,8 +311,9 @@ def _negative_control(bench: _Bench) -> tuple[tuple[Probe, control.Finding], ...
 
 
 def _runs_of(bench: _Bench, probe: Probe, wheel: str) -> list[Run]:
-    """The runs that are kept, and as many more as are wanted."""
-    on_baseline, on_patched = control.runs_wanted(probe, quick=bench.quick)
+    """The runs that are kept, and as many more as are wanted; few where nothing is claimed."""
+    few = bench.quick or not bench.case.patches_for(probe.defect)
+    on_baseline, on_patched = control.runs_wanted(probe, quick=few)
     wanted = on_baseline if wheel == "baseline" else on_patched
     one = partial(
         run_program,
