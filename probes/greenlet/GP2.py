@@ -38,7 +38,7 @@ import threading
 import time
 
 THREADS = 2
-MOMENTS = 200  # at which the flag has to be as it was set
+MOMENTS = 1500  # at which the flag has to be as it was set
 PAUSE = 0.0001  # seconds; the next moment is some other one for the threads
 
 
