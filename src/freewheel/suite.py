@@ -13,20 +13,21 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from freewheel.tables import STRICT, ImportName, Specifiers, TreePath
 
-Need = Literal["postgresql"]
+# The programs for a suite that starts servers of its own; or a server that runs already.
+Need = Literal["postgresql-programs", "postgresql-server"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
     """Tests of which something is known, such as why they fail, in the releases that are named."""
 
-    tests: str
+    tests: tuple[str, ...]
     reason: str
     releases: SpecifierSet = field(default_factory=SpecifierSet)
 
     def matches(self, test: str) -> bool:
-        """Whether ``tests``, a pattern as for file names, fits the identifier of a test."""
-        return fnmatch.fnmatchcase(test, self.tests)
+        """Whether one of ``tests``, patterns as for file names, fits the identifier of a test."""
+        return any(fnmatch.fnmatchcase(test, pattern) for pattern in self.tests)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +35,15 @@ class Pass:
     """One way to run a suite: each test once, or each in several ``threads`` at the same time.
 
     ``tests`` are patterns of the tests that are run; ``left_out`` are taken away from them, each
-    with the reason. ``failing`` tells why tests fail, with patches and without.
+    with the reason. ``failing`` tells why tests fail, with patches and without. pytest-run-parallel
+    runs a test in one thread where its source does what may not be safe in several; ``overrule``
+    says why this suite's tests are safe all the same, "" where they are not.
     """
 
     threads: int
+    overrule: str
     tests: tuple[str, ...]
+    needs: tuple[Need, ...]
     environment: Mapping[str, str]
     left_out: tuple[Known, ...]
     failing: tuple[Known, ...]
@@ -47,7 +52,9 @@ class Pass:
         """The same, with only what concerns that release."""
         return Pass(
             threads=self.threads,
+            overrule=self.overrule,
             tests=self.tests,
+            needs=self.needs,
             environment=self.environment,
             left_out=tuple(known for known in self.left_out if version in known.releases),
             failing=tuple(known for known in self.failing if version in known.releases),
@@ -66,7 +73,6 @@ class Suite:
 
     tests: PurePosixPath
     package: str
-    needs: tuple[Need, ...]
     unprivileged: bool
     seconds: float
     ordinary: Pass
@@ -77,6 +83,7 @@ class Suite:
 
 Reason = Annotated[str, StringConstraints(min_length=10, max_length=160, pattern=r"^[^\n]+$")]
 Pattern = Annotated[str, StringConstraints(min_length=1, pattern=r"^\S+$")]
+Patterns = Annotated[list[Pattern], Field(min_length=1)]
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$")]
 
 
@@ -87,7 +94,7 @@ class _Table(BaseModel):
 class KnownTable(_Table):
     """Why tests are left out, or fail."""
 
-    tests: Pattern
+    tests: Patterns
     reason: Reason
     releases: Specifiers = ""
 
@@ -96,7 +103,9 @@ class ParallelTable(_Table):
     """The part of a suite that runs again in several threads."""
 
     threads: Annotated[int, Field(ge=2)]
-    tests: Annotated[list[Pattern], Field(min_length=1)]
+    overrule: Reason | None = None
+    tests: Patterns
+    needs: list[Need] = []
     environment: dict[Variable, str] = {}
     left_out: list[KnownTable] = []
     failing: list[KnownTable] = []
@@ -121,12 +130,13 @@ def to_suite(table: SuiteTable) -> Suite:
     return Suite(
         tests=PurePosixPath(table.tests),
         package=table.package or "",
-        needs=tuple(table.needs),
         unprivileged=table.unprivileged,
         seconds=table.seconds,
         ordinary=Pass(
             threads=1,
+            overrule="",
             tests=("*",),
+            needs=tuple(table.needs),
             environment=table.environment,
             left_out=_to_known(table.left_out),
             failing=_to_known(table.failing),
@@ -139,7 +149,9 @@ def _to_parallel(table: SuiteTable, parallel: ParallelTable) -> Pass:
     """What is left out once, and the environment, hold here too."""
     return Pass(
         threads=parallel.threads,
+        overrule=parallel.overrule or "",
         tests=tuple(parallel.tests),
+        needs=tuple(parallel.needs),
         environment={**table.environment, **parallel.environment},
         left_out=_to_known([*table.left_out, *parallel.left_out]),
         failing=_to_known(parallel.failing),
@@ -148,6 +160,6 @@ def _to_parallel(table: SuiteTable, parallel: ParallelTable) -> Pass:
 
 def _to_known(tables: Sequence[KnownTable]) -> tuple[Known, ...]:
     return tuple(
-        Known(tests=table.tests, reason=table.reason, releases=SpecifierSet(table.releases))
+        Known(tests=tuple(table.tests), reason=table.reason, releases=SpecifierSet(table.releases))
         for table in tables
     )

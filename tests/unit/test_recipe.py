@@ -46,21 +46,23 @@ SUITE = """\
 [suite]
 tests = "src/speedy/tests"
 package = "speedy.tests"
-needs = ["postgresql"]
+needs = ["postgresql-programs"]
 unprivileged = true
 seconds = 60
 environment = { SPEEDY_VERSION = "{version}" }
-left-out = [{ tests = "*test_docs*", reason = "checks the sources, not the wheel" }]
+left-out = [{ tests = ["*test_docs*"], reason = "checks the sources, not the wheel" }]
 failing = [
-    { tests = "*test_old", reason = "an old mistake of its own", releases = "<1.10" },
-    { tests = "*test_any", reason = "asks for Windows by mistake" },
+    { tests = ["*test_old"], reason = "an old mistake of its own", releases = "<1.10" },
+    { tests = ["*test_any"], reason = "asks for Windows by mistake" },
 ]
 
 [suite.parallel]
 threads = 4
 tests = ["test_a.py::*", "test_b.py::*"]
+overrule = "it does nothing that is not safe"
+needs = ["postgresql-server"]
 environment = { SPEEDY_FAST = "1" }
-left-out = [{ tests = "*test_env*", reason = "sets variables of the process" }]
+left-out = [{ tests = ["*test_env*"], reason = "sets variables of the process" }]
 """
 
 
@@ -138,16 +140,19 @@ def test_a_suite_has_two_passes(tmp_path: Path, patches: Path) -> None:
 
     assert suite is not None
     assert (suite.tests, suite.package) == (PurePosixPath("src/speedy/tests"), "speedy.tests")
-    assert (suite.needs, suite.unprivileged, suite.seconds) == (("postgresql",), True, 60)
-    assert suite.ordinary.threads == 1
+    assert (suite.unprivileged, suite.seconds) == (True, 60)
+    assert (suite.ordinary.threads, suite.ordinary.overrule) == (1, "")
+    assert suite.ordinary.needs == ("postgresql-programs",)
     assert suite.ordinary.tests == ("*",)
     assert suite.ordinary.environment == {"SPEEDY_VERSION": "{version}"}
     assert suite.parallel is not None
     assert suite.parallel.threads == 4
+    assert suite.parallel.overrule == "it does nothing that is not safe"
+    assert suite.parallel.needs == ("postgresql-server",)
     assert suite.parallel.tests == ("test_a.py::*", "test_b.py::*")
     # What holds for the suite holds for its parallel part too; only the failures are its own.
     assert suite.parallel.environment == {"SPEEDY_VERSION": "{version}", "SPEEDY_FAST": "1"}
-    assert [known.tests for known in suite.parallel.left_out] == ["*test_docs*", "*test_env*"]
+    assert [known.tests for known in suite.parallel.left_out] == [("*test_docs*",), ("*test_env*",)]
     assert suite.parallel.failing == ()
 
 
@@ -156,8 +161,8 @@ def test_what_is_known_of_a_test_may_concern_some_releases(tmp_path: Path, patch
 
     assert suite is not None
     older, newer = (suite.ordinary.of_release(version) for version in ("1.9.0", "1.10.0"))
-    assert [known.tests for known in older.failing] == ["*test_old", "*test_any"]
-    assert [known.tests for known in newer.failing] == ["*test_any"]
+    assert [known.tests for known in older.failing] == [("*test_old",), ("*test_any",)]
+    assert [known.tests for known in newer.failing] == [("*test_any",)]
     assert newer.failing[0].matches("test_a.py::Case::test_any")
     assert not newer.failing[0].matches("test_a.py::Case::test_any2")
 
@@ -173,7 +178,7 @@ def test_what_is_known_of_a_test_may_concern_some_releases(tmp_path: Path, patch
         ('"checks the sources, not the wheel"', '"slow"', "suite.left-out.0.reason: string should"),
         ('"<1.10"', '"old"', "suite.failing.0.releases: must be version specifiers"),
         ('"src/speedy/tests"', '"../tests"', "suite.tests: must be a path inside the source tree"),
-        ('"postgresql"', '"oracle"', "suite.needs.0: input should be 'postgresql'"),
+        ('"postgresql-programs"', '"oracle"', "suite.needs.0: input should be 'postgresql-"),
         ("seconds = 60", "seconds = 0", "suite.seconds: input should be greater than 0"),
         ("SPEEDY_FAST", "speedy-fast", "speedy-fast' does not match"),
         ('["test_a.py::*", "test_b.py::*"]', "[]", "suite.parallel.tests: list should have at"),

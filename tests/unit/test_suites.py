@@ -27,11 +27,10 @@ from freewheel.suite import Known, Pass, Suite
 from tests.unit.test_inputs import RECIPE, RELEASE, gather
 
 ROOT = Path(__file__).parents[2]
-PART = Pass(threads=1, tests=("*",), environment={}, left_out=(), failing=())
+PART = Pass(threads=1, overrule="", tests=("*",), needs=(), environment={}, left_out=(), failing=())
 SUITE = Suite(
     tests=PurePosixPath("tests"),
     package="",
-    needs=(),
     unprivileged=False,
     seconds=60,
     ordinary=PART,
@@ -252,8 +251,8 @@ def test_what_differs_is_repeated_and_nothing_else() -> None:
 
 def test_what_fails_on_both_has_its_reason_or_is_unexplained() -> None:
     failing = (
-        Known(tests="tests/*::test_a*", reason="upstream's own bug"),
-        Known(tests="*test_z", reason="never seen"),
+        Known(tests=("tests/*::test_a*",), reason="upstream's own bug"),
+        Known(tests=("*test_z",), reason="never seen"),
     )
     endings: dict[str, Ending | tuple[Ending, str]] = {
         "tests/t.py::test_a1": (BAD, "boom"),
@@ -417,7 +416,7 @@ def test_the_digest_follows_what_a_result_depends_on_and_no_reason_for_a_failure
     def digest(suite: Suite) -> str:
         return suites.suite_digest(replace(RECIPE, suite=suite), RELEASE, parallel=False)
 
-    known = Known(tests="*", reason="because it is so")
+    known = Known(tests=("*",), reason="because it is so")
     assert digest(SUITE) == digest(replace(SUITE, ordinary=replace(PART, failing=(known,))))
     assert digest(SUITE) != digest(replace(SUITE, ordinary=replace(PART, left_out=(known,))))
     assert digest(SUITE) != digest(replace(SUITE, seconds=61))

@@ -8,7 +8,8 @@ ended a worker nor the state of the GIL.
 
 What to do stands in ``settings.json`` in the current directory: the ``module`` to watch; ``only``,
 the identifiers to run where not all; ``chosen`` and ``left_out``, patterns of identifiers; and in
-how many ``threads`` each test runs at once.
+how many ``threads`` each test runs at once; and whether to ``overrule`` pytest-run-parallel where
+it would run one in a single thread.
 """
 
 import contextlib
@@ -132,8 +133,11 @@ class _Worker(_Side):
         config.hook.pytest_deselected(items=dropped)
         items[:] = kept
         if self.settings["threads"] > 1:
+            threads: Any = config.pluginmanager.get_plugin("_run-parallel")
             for item in kept:
-                _set_apart(item)
+                # What the plugin holds for unsafe it will run in one thread, as it is.
+                if self.settings["overrule"] or not threads._is_thread_unsafe(item)[0]:  # noqa: SLF001
+                    _set_apart(item)
 
     def _wanted(self, name: str) -> bool:
         only = self.settings["only"]
@@ -161,6 +165,24 @@ class _Worker(_Side):
         return report
 
 
+class _Raised(unittest.TestResult):
+    """Keeps the first exception itself; unittest keeps only the text of its traceback."""
+
+    first: BaseException | None = None
+
+    def addError(self, test: Any, err: Any) -> None:  # noqa: ANN401, N802  as unittest has it
+        super().addError(test, err)
+        self.first = self.first or err[1]
+
+    def addFailure(self, test: Any, err: Any) -> None:  # noqa: ANN401, N802
+        super().addFailure(test, err)
+        self.first = self.first or err[1]
+
+    def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:  # noqa: ANN401, N802
+        super().addSubTest(test, subtest, err)
+        self.first = self.first or (err and err[1])
+
+
 def _set_apart(item: Any) -> None:  # noqa: ANN401  some kinds of items lack these attributes
     """Let each thread of pytest-run-parallel make a test case of its own, with its own set-up.
 
@@ -174,10 +196,10 @@ def _set_apart(item: Any) -> None:  # noqa: ANN401  some kinds of items lack the
     def whole() -> None:
         # What the class sets up, it sets on itself.
         own = type(kind.__name__, (kind,), {"__module__": kind.__module__})
-        result = unittest.TestResult()
+        result = _Raised()
         unittest.TestSuite([own(name)]).run(result)
-        for _, text in (*result.failures, *result.errors):
-            raise AssertionError(text.strip().splitlines()[-1])
+        if result.first:
+            raise result.first
         for _, reason in result.skipped:
             raise unittest.SkipTest(reason)
 

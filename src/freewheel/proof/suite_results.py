@@ -291,7 +291,7 @@ def compare(
         flaky=tuple(flaky),
         failing_on_both=shared,
         unneeded=tuple(
-            known.tests for known in part.failing if not any(map(known.matches, failing))
+            ", ".join(known.tests) for known in part.failing if not any(map(known.matches, failing))
         ),
         skipped=_by_number(c.message for c in patched.cases if c.ending is Ending.SKIPPED),
         left_out=_by_number(patched.left_out.values()),

@@ -15,11 +15,13 @@ import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from packaging.utils import parse_wheel_filename
 
@@ -112,7 +114,9 @@ def suite_digest(recipe: Recipe, release: Release, *, parallel: bool) -> str:
         "package": suite.package,
         "seconds": suite.seconds,
         "threads": part.threads,
+        "overrule": part.overrule,
         "chosen": part.tests,
+        "needs": part.needs,
         "environment": dict(part.environment),
         "left out": [(known.tests, known.reason) for known in part.left_out],
         "code": [files.sha256(path) for path in (REQUIREMENTS, _RECORDER, Path(__file__))],
@@ -141,17 +145,18 @@ def run_suite(
         _lay_out(room, fetch(release, workspace.sources), suite, wheel)
         _write_settings(room, suite, part, module=recipe.import_name, only=only)
         _hand_over(room)
-        ended = process.watch(
-            _command(room, suite, part),
-            cwd=room.run,
-            env=_variables(room, suite, part, wheel),
-            timeout=_WHOLE,
-            user=room.user,
-        )
+        with _services(part) as services:
+            ended = process.watch(
+                _command(room, suite, part),
+                cwd=room.run,
+                env={**_variables(room, part, wheel), **services},
+                timeout=_WHOLE,
+                user=room.user,
+            )
         lines = _read_record(room.run / _RECORD)
     _check_end(wheel, lines, ended, only=only)
     _check_origin(wheel, lines, room.directory / "env", only=only)
-    reasons = {known.tests: known.reason for known in part.left_out}
+    reasons = {pattern: known.reason for known in part.left_out for pattern in known.tests}
     return SuiteResult(
         wheel=wheel.name,
         wheel_sha256=room.environment.wheel_sha256,
@@ -273,8 +278,9 @@ def _write_settings(
         "module": module,
         "only": list(only),
         "chosen": part.tests,
-        "left_out": [known.tests for known in part.left_out],
+        "left_out": [pattern for known in part.left_out for pattern in known.tests],
         "threads": part.threads,
+        "overrule": bool(part.overrule),
     }
     (room.run / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
 
@@ -301,7 +307,7 @@ def _command(room: _Room, suite: Suite, part: Pass) -> list[str | Path]:
     ]
 
 
-def _variables(room: _Room, suite: Suite, part: Pass, wheel: Path) -> dict[str, str | None]:
+def _variables(room: _Room, part: Pass, wheel: Path) -> dict[str, str | None]:
     version = str(parse_wheel_filename(wheel.name)[1])
     meddling = [name for name in os.environ if name.startswith(_MEDDLING)]
     variables: dict[str, str | None] = {
@@ -313,9 +319,28 @@ def _variables(room: _Room, suite: Suite, part: Pass, wheel: Path) -> dict[str, 
     }
     if room.user:
         variables |= {"USER": room.user, "LOGNAME": room.user}
-    if "postgresql" in suite.needs:
-        variables["PGINSTALLATION"] = str(postgres.provide_binaries())
     return variables
+
+
+@contextmanager
+def _services(part: Pass) -> Iterator[dict[str, str]]:
+    """The variables by which tests find what they need; a server runs until the block ends."""
+    variables: dict[str, str] = {}
+    if "postgresql-programs" in part.needs:
+        variables["PGINSTALLATION"] = str(postgres.provide_binaries())
+    if "postgresql-server" not in part.needs:
+        yield variables
+        return
+    with postgres.running_postgres() as dsn:
+        parts = urlsplit(dsn)
+        variables |= {
+            "PGHOST": parts.hostname or "",
+            "PGPORT": str(parts.port),
+            "PGUSER": parts.username or "",
+            "PGPASSWORD": unquote(parts.password or ""),
+            "PGDATABASE": parts.path.removeprefix("/"),
+        }
+        yield variables
 
 
 # -------------------------------------------------------------------------------- after the run
