@@ -24,7 +24,7 @@ Cause:      record_dealloc keeps up to 2,000 records of each width from 0 to 19 
             it, and nothing frees the list when the thread ends.
 
 Shows:      the resident memory before and after each of several series of such threads. What the
-            allocator keeps for the next thread comes and goes; what is lost, is lost in all of them.
+            allocator keeps for the next thread comes and goes; what is lost is lost in each.
 
 Needs PostgreSQL: FREEWHEEL_POSTGRES_DSN=postgresql://user@127.0.0.1:5432/postgres
 """

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from freewheel.errors import ProofError
+from freewheel.patches import read_series
 from freewheel.process import Ended
 from freewheel.proof import suites
 from freewheel.proof.suite_results import (
@@ -22,7 +23,7 @@ from freewheel.proof.suite_results import (
     differing,
     fold,
 )
-from freewheel.recipe import load_recipes
+from freewheel.recipe import choose_recipe, load_recipes
 from freewheel.suite import Known, Pass, Suite
 from tests.unit.test_inputs import RECIPE, RELEASE, gather
 
@@ -383,7 +384,7 @@ def test_the_project_must_come_out_of_the_wheel(tmp_path: Path) -> None:
         suites._check_origin(WHEEL, [neither], tmp_path / "env", only=())
 
 
-def test_tests_in_the_wheel_must_be_those_of_the_sdist(tmp_path: Path) -> None:
+def test_tests_in_the_wheel_must_be_those_of_its_source(tmp_path: Path) -> None:
     tests = tmp_path / "tests"
     tests.mkdir()
     (tests / "test_a.py").write_text("a")
@@ -400,6 +401,14 @@ def test_tests_in_the_wheel_must_be_those_of_the_sdist(tmp_path: Path) -> None:
     with pytest.raises(ProofError) as caught:
         suites._check_same_tests(wheel, tests, "speedy.tests")
     assert caught.value.problems == ("test_a.py", "test_b.py")
+
+
+def test_tests_that_patches_change_are_named() -> None:
+    recipe = choose_recipe(load_recipes(ROOT / "recipes", ROOT / "patches"), "greenlet")
+    assert recipe.suite
+    found = suites.changed_tests(recipe.suite, read_series(recipe.release("3.5.6")))
+
+    assert found == ["src/greenlet/tests/leakcheck.py", "src/greenlet/tests/test_gc.py"]
 
 
 # ----------------------------------------------------------------------------- what is run

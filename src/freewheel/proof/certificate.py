@@ -152,6 +152,7 @@ class Suite(_Part):
     ``baseline`` and ``patched`` are numbers of tests by outcome; ``threads`` says in how many each
     of ``in_parallel`` tests ran at once. ``skipped`` and ``left_out`` are numbers by reason.
     ``baseline_gil`` is the module that turned the GIL on with the baseline, "" if none did.
+    ``changed`` are files of tests that the patches change; the baseline has them as they were.
     """
 
     name: Literal["ordinary", "parallel"]
@@ -165,6 +166,7 @@ class Suite(_Part):
     flaky: list[Flaky]
     skipped: dict[str, Count]
     left_out: dict[str, Count]
+    changed: list[str]
 
 
 class SanitizedProgram(_Part):

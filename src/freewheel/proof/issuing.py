@@ -32,10 +32,14 @@ class StressFinding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuiteFinding:
-    """Upstream's suite on both wheels, each test in ``threads`` at once."""
+    """Upstream's suite on both wheels, each test in ``threads`` at once.
+
+    ``changed`` are the files of tests that the patches change.
+    """
 
     threads: int
     comparison: Comparison
+    changed: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +160,7 @@ def _suite(found: SuiteFinding) -> form.Suite:
         ],
         skipped=dict(made.skipped),
         left_out=dict(made.left_out),
+        changed=list(found.changed),
     )
 
 
