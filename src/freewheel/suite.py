@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,15 +20,22 @@ Need = Literal["postgresql-programs", "postgresql-server"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """Tests of which something is known, such as why they fail, in the releases that are named."""
+    """Tests of which something is known, such as why they fail, in the releases that are named.
+
+    ``message`` is a pattern that a failure's message must fit.
+    """
 
     tests: tuple[str, ...]
     reason: str
+    message: str = "*"
     releases: SpecifierSet = field(default_factory=SpecifierSet)
 
     def matches(self, test: str) -> bool:
         """Whether one of ``tests``, patterns as for file names, fits the identifier of a test."""
         return any(fnmatch.fnmatchcase(test, pattern) for pattern in self.tests)
+
+    def fits(self, message: str) -> bool:
+        return fnmatch.fnmatchcase(message, self.message)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +43,9 @@ class Pass:
     """One way to run a suite: each test once, or each in several ``threads`` at the same time.
 
     ``tests`` are patterns of the tests that are run; ``left_out`` are taken away from them, each
-    with the reason. ``failing`` tells why tests fail, with patches and without. pytest-run-parallel
-    runs a test in one thread where its source does what may not be safe in several; ``overrule``
+    with the reason. ``failing`` tells why tests fail, with patches and without; ``outdated`` which
+    ones fail with the patches alone, since they expect what these mend. pytest-run-parallel runs a
+    test in one thread where its source does what may not be safe in several; ``overrule``
     says why this suite's tests are safe all the same, "" where they are not.
     """
 
@@ -47,17 +56,19 @@ class Pass:
     environment: Mapping[str, str]
     left_out: tuple[Known, ...]
     failing: tuple[Known, ...]
+    outdated: tuple[Known, ...]
 
     def of_release(self, version: str) -> Pass:
         """The same, with only what concerns that release."""
-        return Pass(
-            threads=self.threads,
-            overrule=self.overrule,
-            tests=self.tests,
-            needs=self.needs,
-            environment=self.environment,
-            left_out=tuple(known for known in self.left_out if version in known.releases),
-            failing=tuple(known for known in self.failing if version in known.releases),
+
+        def concerning(all_of_them: tuple[Known, ...]) -> tuple[Known, ...]:
+            return tuple(known for known in all_of_them if version in known.releases)
+
+        return dataclasses.replace(
+            self,
+            left_out=concerning(self.left_out),
+            failing=concerning(self.failing),
+            outdated=concerning(self.outdated),
         )
 
 
@@ -99,6 +110,12 @@ class KnownTable(_Table):
     releases: Specifiers = ""
 
 
+class OutdatedTable(KnownTable):
+    """Why tests fail that expect a defect, and with which words."""
+
+    message: Annotated[str, StringConstraints(min_length=10, pattern=r"^[^\n]+$")]
+
+
 class ParallelTable(_Table):
     """The part of a suite that runs again in several threads."""
 
@@ -109,6 +126,7 @@ class ParallelTable(_Table):
     environment: dict[Variable, str] = {}
     left_out: list[KnownTable] = []
     failing: list[KnownTable] = []
+    outdated: list[OutdatedTable] = []
 
 
 class SuiteTable(_Table):
@@ -122,6 +140,7 @@ class SuiteTable(_Table):
     environment: dict[Variable, str] = {}
     left_out: list[KnownTable] = []
     failing: list[KnownTable] = []
+    outdated: list[OutdatedTable] = []
     parallel: ParallelTable | None = None
 
 
@@ -140,6 +159,7 @@ def to_suite(table: SuiteTable) -> Suite:
             environment=table.environment,
             left_out=_to_known(table.left_out),
             failing=_to_known(table.failing),
+            outdated=_to_known(table.outdated),
         ),
         parallel=_to_parallel(table, table.parallel) if table.parallel else None,
     )
@@ -155,11 +175,17 @@ def _to_parallel(table: SuiteTable, parallel: ParallelTable) -> Pass:
         environment={**table.environment, **parallel.environment},
         left_out=_to_known([*table.left_out, *parallel.left_out]),
         failing=_to_known(parallel.failing),
+        outdated=_to_known(parallel.outdated),
     )
 
 
 def _to_known(tables: Sequence[KnownTable]) -> tuple[Known, ...]:
     return tuple(
-        Known(tests=tuple(table.tests), reason=table.reason, releases=SpecifierSet(table.releases))
+        Known(
+            tests=tuple(table.tests),
+            reason=table.reason,
+            message=table.message if isinstance(table, OutdatedTable) else "*",
+            releases=SpecifierSet(table.releases),
+        )
         for table in tables
     )

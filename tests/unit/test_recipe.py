@@ -55,6 +55,9 @@ failing = [
     { tests = ["*test_old"], reason = "an old mistake of its own", releases = "<1.10" },
     { tests = ["*test_any"], reason = "asks for Windows by mistake" },
 ]
+outdated = [
+    { tests = ["*test_leak"], reason = "it expects a leak", message = "no leak was found*" },
+]
 
 [suite.parallel]
 threads = 4
@@ -154,6 +157,9 @@ def test_a_suite_has_two_passes(tmp_path: Path, patches: Path) -> None:
     assert suite.parallel.environment == {"SPEEDY_VERSION": "{version}", "SPEEDY_FAST": "1"}
     assert [known.tests for known in suite.parallel.left_out] == [("*test_docs*",), ("*test_env*",)]
     assert suite.parallel.failing == ()
+    (outdated,) = suite.ordinary.outdated
+    assert outdated.fits("no leak was found in f")
+    assert not outdated.fits("SIGSEGV")
 
 
 def test_what_is_known_of_a_test_may_concern_some_releases(tmp_path: Path, patches: Path) -> None:
@@ -176,6 +182,7 @@ def test_what_is_known_of_a_test_may_concern_some_releases(tmp_path: Path, patch
         ("threads = 4", "threads = 1", "suite.parallel.threads: input should be greater than or"),
         ("reason = ", "why = ", "suite.left-out.0.why: unknown key; known are tests, reason"),
         ('"checks the sources, not the wheel"', '"slow"', "suite.left-out.0.reason: string should"),
+        (', message = "no leak was found*"', "", "suite.outdated.0.message: missing"),
         ('"<1.10"', '"old"', "suite.failing.0.releases: must be version specifiers"),
         ('"src/speedy/tests"', '"../tests"', "suite.tests: must be a path inside the source tree"),
         ('"postgresql-programs"', '"oracle"', "suite.needs.0: input should be 'postgresql-"),

@@ -1,7 +1,6 @@
 """Upstream's suite: what a run's record says, and what two results differ in."""
 
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -10,7 +9,6 @@ from typing import Any
 import pytest
 
 from freewheel.errors import ProofError
-from freewheel.patches import read_series
 from freewheel.process import Ended
 from freewheel.proof import suites
 from freewheel.proof.suite_results import (
@@ -23,12 +21,21 @@ from freewheel.proof.suite_results import (
     differing,
     fold,
 )
-from freewheel.recipe import choose_recipe, load_recipes
+from freewheel.recipe import load_recipes
 from freewheel.suite import Known, Pass, Suite
 from tests.unit.test_inputs import RECIPE, RELEASE, gather
 
 ROOT = Path(__file__).parents[2]
-PART = Pass(threads=1, overrule="", tests=("*",), needs=(), environment={}, left_out=(), failing=())
+PART = Pass(
+    threads=1,
+    overrule="",
+    tests=("*",),
+    needs=(),
+    environment={},
+    left_out=(),
+    failing=(),
+    outdated=(),
+)
 SUITE = Suite(
     tests=PurePosixPath("tests"),
     package="",
@@ -271,6 +278,35 @@ def test_what_fails_on_both_has_its_reason_or_is_unexplained() -> None:
     assert found.errors == ()
 
 
+OUTDATED = Known(tests=("b",), reason="it expects the leak", message="Expected * to leak*")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "excused"),
+    [
+        ((BAD, "Expected f to leak but"), (BAD, "Expected g to leak, but"), True),
+        ((BAD, "Expected f to leak but"), (BAD, "1 != 2"), False),
+        ((BAD, "Expected f to leak but"), (Ending.CRASHED, "SIGSEGV"), False),
+        ((Ending.CRASHED, "SIGSEGV"), (Ending.CRASHED, "SIGSEGV"), False),
+        ((Ending.ERROR, "Expected f to leak"), (Ending.ERROR, "Expected f to leak"), False),
+    ],
+)
+def test_a_test_that_expects_a_defect_may_fail_in_the_words_of_the_recipe_and_no_others(
+    first: tuple[Ending, str], second: tuple[Ending, str], *, excused: bool
+) -> None:
+    found = compared(
+        result(a=GOOD, b=GOOD),
+        result(a=GOOD, b=first),
+        [(result(b=GOOD), result(b=second))],
+        replace(PART, outdated=(OUTDATED,)),
+    )
+
+    assert [test.id for test in found.outdated] == (["b"] if excused else [])
+    assert [test.id for test in found.newly_failing] == ([] if excused else ["b"])
+    assert found.unneeded == (() if excused else ("b",))
+    assert bool(found.errors) is not excused
+
+
 def test_skips_and_what_is_left_out_are_counted_by_reason() -> None:
     patched = result(a=(SKIP, "no k5test"), b=(SKIP, "no k5test"), c=(SKIP, "Windows"), d=GOOD)
     patched = replace(patched, left_out={"e": "slow", "f": "slow"})
@@ -298,15 +334,18 @@ def test_a_patched_wheel_that_turns_the_gil_on_has_not_stood_it() -> None:
 
 
 def test_a_comparison_survives_json() -> None:
-    baseline = result(a=GOOD, b=BAD, c=GOOD, d=BAD, e=SKIP)
-    patched = result(a=BAD, b=GOOD, c=BAD, d=Ending.TIMED_OUT, e=SKIP)
-    again = [(result(a=GOOD, b=BAD, c=GOOD), result(a=BAD, b=GOOD, c=GOOD))]
-    found = compared(baseline, patched, again)
+    leaks = (BAD, "Expected f to leak")
+    baseline = result(a=GOOD, b=BAD, c=GOOD, d=BAD, e=SKIP, f=GOOD)
+    patched = result(a=BAD, b=GOOD, c=BAD, d=Ending.TIMED_OUT, e=SKIP, f=leaks)
+    again = [(result(a=GOOD, b=BAD, c=GOOD, f=GOOD), result(a=BAD, b=GOOD, c=GOOD, f=leaks))]
+    part = replace(PART, outdated=(replace(OUTDATED, tests=("f",)),))
+    found = compared(baseline, patched, again, part)
 
     assert found.newly_failing
     assert found.newly_passing
     assert found.flaky
     assert found.failing_on_both
+    assert found.outdated
     assert Comparison.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
@@ -384,31 +423,31 @@ def test_the_project_must_come_out_of_the_wheel(tmp_path: Path) -> None:
         suites._check_origin(WHEEL, [neither], tmp_path / "env", only=())
 
 
-def test_tests_in_the_wheel_must_be_those_of_its_source(tmp_path: Path) -> None:
-    tests = tmp_path / "tests"
-    tests.mkdir()
-    (tests / "test_a.py").write_text("a")
-    (tests / "fast.c").write_text("only in the sdist, and not Python")
-    wheel = tmp_path / WHEEL.name
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr("speedy/__init__.py", "")
-        archive.writestr("speedy/tests/test_a.py", "a")
-        archive.writestr("speedy/tests/fast.so", "compiled")
+def test_upstreams_own_tests_take_the_place_of_those_in_the_wheel(tmp_path: Path) -> None:
+    tests, installed, cache = (tmp_path / name for name in ("tests", "installed", "cache"))
+    write_tree(tests, {"test_a.py": "upstream's", "sub/test_b.py": "b", "fast.c": "no Python"})
+    write_tree(installed, {"test_new.py": "a patch's", "fast.so": "compiled"})
+    write_tree(cache, {"test_a.py": "a patch's"})
+    (installed / "test_a.py").hardlink_to(cache / "test_a.py")
 
-    suites._check_same_tests(wheel, tests, "speedy.tests")
-    (tests / "test_b.py").write_text("b")
-    (tests / "test_a.py").write_text("other")
-    with pytest.raises(ProofError) as caught:
-        suites._check_same_tests(wheel, tests, "speedy.tests")
-    assert caught.value.problems == ("test_a.py", "test_b.py")
+    suites.put_back(tests, installed)
+    assert read_tree(installed) == {
+        "test_a.py": "upstream's",
+        "sub/test_b.py": "b",
+        "fast.so": "compiled",
+    }
+    assert read_tree(cache) == {"test_a.py": "a patch's"}
 
 
-def test_tests_that_patches_change_are_named() -> None:
-    recipe = choose_recipe(load_recipes(ROOT / "recipes", ROOT / "patches"), "greenlet")
-    assert recipe.suite
-    found = suites.changed_tests(recipe.suite, read_series(recipe.release("3.5.6")))
+def write_tree(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
 
-    assert found == ["src/greenlet/tests/leakcheck.py", "src/greenlet/tests/test_gc.py"]
+
+def read_tree(root: Path) -> dict[str, str]:
+    paths = (path for path in root.rglob("*") if path.is_file())
+    return {path.relative_to(root).as_posix(): path.read_text() for path in paths}
 
 
 # ----------------------------------------------------------------------------- what is run

@@ -129,7 +129,7 @@ class Stress(_Part):
 
 
 class Explained(_Part):
-    """A test that fails on both wheels, and why; ``reason`` "" where nobody knows yet."""
+    """A test that fails, and why; ``reason`` "" where nobody knows yet."""
 
     test: str
     outcome: str
@@ -150,9 +150,10 @@ class Suite(_Part):
     """Upstream's own tests on both wheels: none fails on the patched wheel alone.
 
     ``baseline`` and ``patched`` are numbers of tests by outcome; ``threads`` says in how many each
-    of ``in_parallel`` tests ran at once. ``skipped`` and ``left_out`` are numbers by reason.
+    of ``in_parallel`` tests ran at once. ``outdated`` fail on the patched wheel alone because they
+    expect a defect that it has no more; all others would stand in the way. ``skipped`` and
+    ``left_out`` are numbers by reason.
     ``baseline_gil`` is the module that turned the GIL on with the baseline, "" if none did.
-    ``changed`` are files of tests that the patches change; the baseline has them as they were.
     """
 
     name: Literal["ordinary", "parallel"]
@@ -163,10 +164,10 @@ class Suite(_Part):
     baseline_gil: str
     newly_passing: list[str]
     failing_on_both: list[Explained]
+    outdated: list[Explained]
     flaky: list[Flaky]
     skipped: dict[str, Count]
     left_out: dict[str, Count]
-    changed: list[str]
 
 
 class SanitizedProgram(_Part):

@@ -32,14 +32,10 @@ class StressFinding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuiteFinding:
-    """Upstream's suite on both wheels, each test in ``threads`` at once.
-
-    ``changed`` are the files of tests that the patches change.
-    """
+    """Upstream's suite on both wheels, each test in ``threads`` at once."""
 
     threads: int
     comparison: Comparison
-    changed: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +144,10 @@ def _suite(found: SuiteFinding) -> form.Suite:
             )
             for test in made.failing_on_both
         ],
+        outdated=[
+            form.Explained(test=test.id, outcome=test.message, reason=test.reason)
+            for test in made.outdated
+        ],
         flaky=[
             form.Flaky(
                 test=test.id,
@@ -160,7 +160,6 @@ def _suite(found: SuiteFinding) -> form.Suite:
         ],
         skipped=dict(made.skipped),
         left_out=dict(made.left_out),
-        changed=list(found.changed),
     )
 
 

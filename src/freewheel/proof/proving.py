@@ -30,7 +30,7 @@ from freewheel.proof.issuing import Evidence, StressFinding, SuiteFinding, issue
 from freewheel.proof.kept import Kept, Subject, harness_digest
 from freewheel.proof.programs import Outcome, Probe, Program, Programs, Stress, load_programs
 from freewheel.proof.suite_results import Comparison
-from freewheel.proof.suites import Wheels, changed_tests, chosen_pass, prove_suite, suite_digest
+from freewheel.proof.suites import Wheels, chosen_pass, prove_suite, suite_digest
 from freewheel.proof.trial import (
     POSTGRES_DSN,
     Environment,
@@ -356,11 +356,9 @@ def _suites(workspace: Workspace, bench: _Bench) -> Iterator[SuiteFinding]:
     wheels = Wheels(
         baseline=bench.case.baseline.path, patched=bench.case.patched.path, interpreter=interpreter
     )
-    suite = recipe.suite
-    if suite is None:
-        return
-    changed = changed_tests(suite, bench.case.series)
-    for parallel in (False, True) if suite.parallel else (False,):
+    for parallel in (False, True):
+        if parallel and not (recipe.suite and recipe.suite.parallel):
+            continue
         part = chosen_pass(recipe, release, parallel=parallel)
         subject = Subject(
             kind=f"{recipe.name}-suite",
@@ -368,7 +366,7 @@ def _suites(workspace: Workspace, bench: _Bench) -> Iterator[SuiteFinding]:
                 "baseline": bench.case.baseline.sha256,
                 "patched": bench.case.patched.sha256,
                 "suite": suite_digest(recipe, release, parallel=parallel),
-                "explained": repr(part.failing),
+                "explained": repr((part.failing, part.outdated)),
                 "interpreter": interpreter.build,
             },
         )
@@ -378,7 +376,7 @@ def _suites(workspace: Workspace, bench: _Bench) -> Iterator[SuiteFinding]:
         else:
             comparison = prove_suite(workspace, recipe, release, wheels, parallel=parallel)
             bench.kept.write(subject, comparison.to_json())
-        yield SuiteFinding(threads=part.threads, comparison=comparison, changed=changed)
+        yield SuiteFinding(threads=part.threads, comparison=comparison)
 
 
 def _services_for(bench: _Bench, program: Program) -> dict[str, str]:

@@ -18,7 +18,6 @@ import gc
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -95,11 +94,12 @@ class _Controller(_Side):
     @staticmethod
     def _status(node: Any) -> int | None:  # noqa: ANN401  pytest-xdist has no types
         """What the worker ended with: the negative number of a signal, or an exit code."""
-        popen: subprocess.Popen[bytes] = node.gateway._io.popen  # noqa: SLF001  execnet hides it
-        try:
-            return popen.wait(timeout=_DEATH)
-        except subprocess.TimeoutExpired:
-            return None
+        worker = node.gateway._io.popen  # noqa: SLF001  execnet hides it
+        deadline = time.monotonic() + _DEATH
+        while worker.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        status: int | None = worker.poll()
+        return status
 
     def pytest_warning_recorded(self, warning_message: warnings.WarningMessage) -> None:
         text = str(warning_message.message)
@@ -141,7 +141,8 @@ class _Worker(_Side):
 
     def _wanted(self, name: str) -> bool:
         only = self.settings["only"]
-        if only and name not in only:
+        # A module that could not be imported goes by its own name, for all of its tests.
+        if only and not {name, name.partition("::")[0]} & set(only):
             return False
         for pattern in self.settings["left_out"]:
             if fnmatch.fnmatchcase(name, pattern):

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from freewheel.proof.trial import signal_name
-from freewheel.suite import Pass
+from freewheel.suite import Known, Pass
 
 
 class Ending(StrEnum):
@@ -182,14 +182,23 @@ class SharedFailure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Outdated:
+    """A test that fails on the patched wheel alone, because it expects what a patch mends."""
+
+    id: str
+    message: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """The suite on the baseline wheel and on the patched one, in numbers of tests by ending.
 
     ``baseline_gil`` and ``patched_gil`` are modules that turned the GIL on. ``newly_failing`` is an
     error: it fails on the patched wheel in every run and on the baseline in none. ``flaky`` are
-    those for which that is not so, one way or the other. ``unneeded`` are patterns in the recipe
-    that explain no failure. ``skipped`` and ``left_out`` are numbers of tests by reason.
-    ``in_parallel`` is how many tests ran in several threads.
+    those for which that is not so, one way or the other. ``outdated`` fails newly, as the recipe
+    tells. ``unneeded`` are patterns in the recipe that explain no failure. ``skipped`` and
+    ``left_out`` are numbers of tests by reason. ``in_parallel`` is how many ran in several threads.
     """
 
     baseline: Mapping[str, int]
@@ -205,6 +214,7 @@ class Comparison:
     unneeded: tuple[str, ...]
     skipped: Mapping[str, int]
     left_out: Mapping[str, int]
+    outdated: tuple[Outdated, ...] = ()
 
     @property
     def errors(self) -> tuple[str, ...]:
@@ -235,6 +245,7 @@ class Comparison:
             SharedFailure(**{**failure, **_endings(failure)})
             for failure in content["failing_on_both"]
         )
+        kept["outdated"] = tuple(Outdated(**test) for test in content["outdated"])
         kept["unneeded"] = tuple(content["unneeded"])
         return cls(**kept)
 
@@ -268,17 +279,19 @@ def compare(
     newly_failing: list[Difference] = []
     newly_passing: list[Difference] = []
     flaky: list[Difference] = []
+    outdated: list[Outdated] = []
     for test in differing(baseline, patched):
         difference = _difference(test, pairs)
         if _settled(difference.patched_runs, difference.baseline_runs):
-            newly_failing.append(difference)
+            if found := _outdated(test, [after for _, after in pairs], part):
+                outdated.append(found)
+            else:
+                newly_failing.append(difference)
         elif _settled(difference.baseline_runs, difference.patched_runs):
             newly_passing.append(difference)
         else:
             flaky.append(difference)
     shared = tuple(_shared(baseline, patched, part))
-    failing = [failure.id for failure in shared]
-    failing += [difference.id for difference in (*newly_failing, *newly_passing, *flaky)]
     return Comparison(
         baseline=baseline.counts(),
         patched=patched.counts(),
@@ -290,12 +303,35 @@ def compare(
         newly_passing=tuple(newly_passing),
         flaky=tuple(flaky),
         failing_on_both=shared,
-        unneeded=tuple(
-            ", ".join(known.tests) for known in part.failing if not any(map(known.matches, failing))
+        outdated=tuple(outdated),
+        unneeded=(
+            *_unneeded(part.failing, [*shared, *newly_failing, *newly_passing, *flaky]),
+            *_unneeded(part.outdated, outdated),
         ),
         skipped=_by_number(c.message for c in patched.cases if c.ending is Ending.SKIPPED),
         left_out=_by_number(patched.left_out.values()),
     )
+
+
+def _outdated(test: str, runs: Sequence[SuiteResult], part: Pass) -> Outdated | None:
+    """What the recipe tells of a newly failing test, if it failed in those words in every run."""
+    cases = [run.case(test) for run in runs]
+    for known in part.outdated:
+        if known.matches(test) and all(
+            case.ending is Ending.FAILED and known.fits(case.message) for case in cases
+        ):
+            return Outdated(id=test, message=cases[0].message, reason=known.reason)
+    return None
+
+
+def _unneeded(
+    expected: Sequence[Known], found: Sequence[SharedFailure | Difference | Outdated]
+) -> list[str]:
+    return [
+        ", ".join(known.tests)
+        for known in expected
+        if not any(known.matches(test.id) for test in found)
+    ]
 
 
 def _tests(baseline: SuiteResult, patched: SuiteResult) -> list[str]:

@@ -14,12 +14,11 @@ import os
 import re
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -29,7 +28,6 @@ from freewheel import files, process
 from freewheel.errors import CommandFailed, ProofError
 from freewheel.machine import postgres
 from freewheel.machine.interpreter import Interpreter
-from freewheel.patches import Patch, apply_series, read_series
 from freewheel.proof.suite_results import Case, Comparison, SuiteResult, compare, differing, fold
 from freewheel.proof.trial import LIMITS, UNWANTED, Environment, make_environment
 from freewheel.recipe import Recipe, Release
@@ -40,7 +38,6 @@ from freewheel.workspace import Workspace
 REQUIREMENTS = Path(__file__).parents[1] / "pins" / "suites.txt"
 RERUNS = 3  # of each test that differs, on both wheels
 _RECORDER = Path(__file__).with_name("recorder.py")
-_CHANGED = re.compile(r"(?m)^\+\+\+ b/(?P<path>\S+)$")  # what a patch says that it changes
 _PLUGIN = "freewheel_recorder"
 _RECORD = "record.jsonl"
 _WHOLE = 1800.0  # seconds for a suite, whatever its tests may take each
@@ -94,16 +91,6 @@ def settle(
     return compare(baseline, patched, repeated, part)
 
 
-def changed_tests(suite: Suite, series: Sequence[Patch]) -> list[str]:
-    """The files of the suite that patches change, as paths in the sdist."""
-    named = {
-        match["path"]
-        for patch in series
-        for match in _CHANGED.finditer(patch.path.read_text(encoding="utf-8"))
-    }
-    return sorted(path for path in named if PurePosixPath(path).is_relative_to(suite.tests))
-
-
 def chosen_pass(recipe: Recipe, release: Release, *, parallel: bool) -> Pass:
     """What the recipe says of this way to run the suite; ProofError where it says nothing."""
     suite = _suite(recipe)
@@ -122,7 +109,6 @@ def suite_digest(recipe: Recipe, release: Release, *, parallel: bool) -> str:
     part = chosen_pass(recipe, release, parallel=parallel)
     content = {
         "sdist": release.sha256,
-        "patches": [patch.sha256 for patch in read_series(release)],
         "tests": str(suite.tests),
         "package": suite.package,
         "seconds": suite.seconds,
@@ -155,7 +141,7 @@ def run_suite(
     suite, part = _suite(recipe), chosen_pass(recipe, release, parallel=parallel)
     with tempfile.TemporaryDirectory(prefix="freewheel-suite-") as name:
         room = _furnish(Path(name).resolve(), suite, wheel, interpreter)
-        _lay_out(room, fetch(release, workspace.sources), release, suite, wheel)
+        _lay_out(room, fetch(release, workspace.sources), suite)
         _write_settings(room, suite, part, module=recipe.import_name, only=only)
         _hand_over(room)
         with _services(part) as services:
@@ -245,46 +231,35 @@ def _copy_interpreter(interpreter: Interpreter, directory: Path) -> Interpreter:
     return dataclasses.replace(interpreter, path=path)
 
 
-def _lay_out(
-    room: _Room, archive: SourceArchive, release: Release, suite: Suite, wheel: Path
-) -> None:
-    """Put the tests, and nothing else of the source tree, where they are run.
-
-    A patch may change a test that holds a defect to be right, so the patched wheel has its own.
-    """
+def _lay_out(room: _Room, archive: SourceArchive, suite: Suite) -> None:
+    """Put the tests, and nothing else of the source tree, where they are run."""
     with tempfile.TemporaryDirectory() as name:
-        tree = unpack(archive, Path(name))
-        if parse_wheel_filename(wheel.name)[1].local:
-            apply_series(tree, release, read_series(release))
-        tests = tree / suite.tests
+        tests = unpack(archive, Path(name)) / suite.tests
         if not tests.is_dir():
             raise ProofError(
                 f"{archive.path.name} has no directory {suite.tests}",
                 hint="mend suite.tests in the recipe",
             )
-        if suite.package:
-            _check_same_tests(wheel, tests, suite.package)
-        else:
+        if not suite.package:
             shutil.copytree(tests, room.run / suite.tests.name)
+            return
+        packages = (room.directory / "env" / "lib").glob("*/site-packages")
+        for place in packages:
+            put_back(tests, place.joinpath(*suite.package.split(".")))
 
 
-def _check_same_tests(wheel: Path, tests: Path, package: str) -> None:
-    """The tests in the wheel are the source's, file by file; it has their compiled modules too."""
-    directory = package.replace(".", "/") + "/"
-    with zipfile.ZipFile(wheel) as archive:
-        packed = {
-            name.removeprefix(directory): archive.read(name)
-            for name in archive.namelist()
-            if name.startswith(directory) and name.endswith(".py")
-        }
-    ours = {path.relative_to(tests).as_posix(): path.read_bytes() for path in tests.rglob("*.py")}
-    names = sorted(packed.keys() | ours.keys())
-    if differing := [name for name in names if packed.get(name) != ours.get(name)]:
-        raise ProofError(
-            f"{wheel.name} has other tests than its source",
-            problems=differing,
-            hint="build the wheel again: `nox -s build`",
-        )
+def put_back(tests: Path, installed: Path) -> None:
+    """Let an installed package of tests have the sdist's Python files, all and no others.
+
+    A patch may have changed them along with what they test; its compiled modules stay.
+    """
+    # Never written to: the same file may be in uv's cache.
+    for path in installed.rglob("*.py"):
+        path.unlink()
+    for path in tests.rglob("*.py"):
+        target = installed / path.relative_to(tests)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
 
 
 def _write_settings(
