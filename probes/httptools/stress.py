@@ -54,7 +54,7 @@ SHARE = 0.01  # seconds for a kind, until it is the turn of the next
 PATIENCE = 30  # seconds for what takes a fraction of one, on a machine that has other work as well
 RESTS = 12  # how often the memory is measured
 WARM_UP = 3  # of these do not count, for caches are still filling
-SLACK = {"blocks of memory": 1000, "MiB resident": 16}  # see measure()
+SLACK = {"blocks of memory": 300, "MiB resident": 16}  # see measure()
 SEED = os.environ.get("FREEWHEEL_STRESS_SEED") or str(random.SystemRandom().randrange(10**9))
 STATM = Path("/proc/self/statm")
 
@@ -133,7 +133,7 @@ def collect():
 def measure():
     """What is in use while all threads rest: blocks of memory, and MiB where the system says it.
 
-    Blocks are the interpreter's own count, in which some hundred come and go. What is not
+    Blocks are the interpreter's own count, of which a hundred come and go. What is not
     allocated by way of the interpreter shows in the MiB only, which go up and down by 10.
     """
     while not HANDED_OVER.empty():
@@ -150,7 +150,7 @@ def check_memory():
     """Memory that grows with the work is a leak: at the end, the least is above the most before."""
     for (what, slack), *values in zip(SLACK.items(), *measured, strict=False):
         print(f"{what}:", *(f"{value:.0f}" for value in values))
-        before, after = max(values[WARM_UP : WARM_UP + 3]), min(values[-3:])
+        before, after = max(values[WARM_UP : WARM_UP + 2]), min(values[-2:])
         if after > before + slack:
             end(4, f"{what}: {before:.0f}, and later {after:.0f}")
     if len(measured[0]) < len(SLACK):
