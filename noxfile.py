@@ -88,6 +88,12 @@ def prove(session: nox.Session) -> None:
 
 
 @nox.session
+def tsan(session: nox.Session) -> None:
+    """Look for data races with ThreadSanitizer, for a long time; -- PROJECT, --baseline."""
+    freewheel(session, "tsan")
+
+
+@nox.session
 def doctor(session: nox.Session) -> None:
     """Say what this machine has, what a build would choose and why, and what is missing."""
     freewheel(session, "doctor")

@@ -31,6 +31,8 @@ from freewheel.doctor import examine
 from freewheel.errors import FreewheelError, ProofError, UnprovenError
 from freewheel.proof import certificate, control, proving, report
 from freewheel.proof.programs import load_programs
+from freewheel.proof.races import Origin
+from freewheel.proof.sanitizer import require_clean
 from freewheel.recipe import Recipe, Release, choose_recipe, load_recipes
 from freewheel.verify import VerifiedWheel
 from freewheel.workspace import Workspace, find_workspace
@@ -251,6 +253,46 @@ def prove(
             "verdict asks for",
         )
     return 0
+
+
+@commands.command()
+@click.argument("projects", nargs=-1)
+@click.option("--release", "versions", multiple=True, metavar="X", help="A release; repeatable.")
+@click.option("--all-releases", is_flag=True, help="Every release that the recipe carries.")
+@click.option("--baseline", is_flag=True, help="Without patches: what the release has.")
+@click.option("--seconds", type=float, help="How long each stress program works.")
+def tsan(
+    projects: tuple[str, ...],
+    versions: tuple[str, ...],
+    *,
+    all_releases: bool,
+    baseline: bool,
+    seconds: float | None,
+) -> None:
+    """Run the probes and stress programs of PROJECTS under ThreadSanitizer."""
+    workspace = find_workspace()
+    jobs = _plan(workspace, projects, versions, all_releases=all_releases, baseline=baseline)
+    with console.Board() as board:
+        results = [
+            proving.look_for_races(
+                workspace, job.recipe, job.release, board, baseline=baseline, seconds=seconds
+            )
+            for job in jobs
+        ]
+    rows = [
+        (
+            result.project,
+            result.version,
+            str(len(result.runs)),
+            str(len(result.of(Origin.PROJECT))),
+            str(len(result.of(Origin.CALLED))),
+            str(len(result.of(Origin.ELSEWHERE))),
+        )
+        for result in results
+    ]
+    columns = ("project", "version", "programs", "races of its own", "called by it", "elsewhere")
+    console.table(columns, rows)
+    require_clean(results)
 
 
 @commands.command(name="certificate-schema")

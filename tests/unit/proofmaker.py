@@ -14,6 +14,7 @@ from freewheel.machine.interpreter import Interpreter
 from freewheel.proof import certificate, control
 from freewheel.proof.issuing import Evidence, StressFinding, SuiteFinding, issue
 from freewheel.proof.programs import Outcome, Probe, Programs, Stress
+from freewheel.proof.sanitizer import SanitizerResult
 from freewheel.proof.suite_results import (
     Comparison,
     Difference,
@@ -169,6 +170,17 @@ def make_evidence(directory: Path, *, quick: bool = False, said: str = "") -> Ev
             StressFinding(stress=stress, work=8, baseline=make_tally(1, 1), patched=make_tally(1))
         ],
         suites=[SuiteFinding(threads=4, comparison=make_comparison())],
+        sanitized=SanitizerResult(
+            project="demo",
+            version="1.0+ft.1",
+            baseline=False,
+            python="3.14.7",
+            clang="22.1.0",
+            runs=(),
+            races=(),
+            suppressed=(("race_top:unicode_hash", 3),),
+            broken=(),
+        ),
         interpreter=Interpreter(
             path=Path("python3.14t"), version="3.14.7", build="3.14.7 (main)", origin="PATH"
         ),

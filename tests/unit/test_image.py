@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from freewheel.machine import debian
+from freewheel.machine.cpython import pinned_cpythons
 from freewheel.machine.image import acceptable_identities, official_reference
-from freewheel.machine.local_image import Specification, pinned_cpythons, specifications
+from freewheel.machine.local_image import Specification, specifications
 
 TARGET = "cp314t-manylinux_x86_64"
 SPECIFICATION = Specification(

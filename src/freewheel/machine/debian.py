@@ -115,6 +115,20 @@ def update() -> None:
     process.run(["apt-get", "update", "--option", "DPkg::Lock::Timeout=300"], timeout=_APT_TIMEOUT)
 
 
+def missing(packages: Sequence[str]) -> tuple[str, ...]:
+    """Those of ``packages`` that are not installed."""
+    form = "${Package} ${db:Status-Status}\n"
+    asked = ["dpkg-query", "--show", f"--showformat={form}", *packages]
+    told = process.run(asked, timeout=60, check=False).stdout.splitlines()
+    return tuple(name for name in packages if f"{name} installed" not in told)
+
+
+def available(pattern: str) -> tuple[str, ...]:
+    """The packages whose whole name matches the regular expression, and that apt can install."""
+    found = process.run(["apt-cache", "search", "--names-only", f"^{pattern}$"], timeout=60)
+    return tuple(line.partition(" ")[0] for line in found.stdout.splitlines())
+
+
 def mirrors() -> tuple[Mirror, ...]:
     """The distribution's own repositories, as apt is configured; third parties' are left out.
 

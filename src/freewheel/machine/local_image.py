@@ -10,22 +10,21 @@ import hashlib
 import json
 import platform
 import shutil
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from importlib.resources import files as resources
 from pathlib import Path
 
 from freewheel import console, files, process
 from freewheel.errors import CommandFailed, FetchError, ImageError
 from freewheel.machine import debian
+from freewheel.machine.cpython import archive_of, obtain_cpython, pinned_cpythons
 from freewheel.machine.engine import Engine
 from freewheel.requirements import fetch_requirements
 from freewheel.workspace import Workspace
 
 _TOOLS = {"mmdebstrap": "mmdebstrap", "xz-utils": "xz"}  # package: its program
-_PACKAGES = (
+PACKAGES = (  # what CPython and the wheels are compiled with
     "build-essential",
     "libbz2-dev",
     "libffi-dev",
@@ -40,15 +39,6 @@ _PACKAGES = (
 _REPOSITORY = "localhost/freewheel-builder"
 _MANIFEST_LABEL = "freewheel.manifest"
 _BUILD_TIMEOUT = 3600.0  # seconds; CPython takes about 4 minutes on 2 cores
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CPython:
-    """A pinned release of CPython's source; ``paths`` are relative to a mirror."""
-
-    version: str
-    sha256: str
-    paths: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,28 +95,13 @@ def specifications(target: str) -> tuple[Specification, ...]:
         Specification(
             containerfile=_pin("Containerfile").read_text(encoding="utf-8"),
             requirements=_pin("requirements.txt").read_text(encoding="utf-8"),
-            packages=_PACKAGES,
+            packages=PACKAGES,
             suite=f"{here.family} {here.suite}",
             machine=machine,
             cpython_version=cpython.version,
             cpython_sha256=cpython.sha256,
         )
         for cpython in pinned_cpythons()
-    )
-
-
-@cache
-def pinned_cpythons() -> tuple[CPython, ...]:
-    """The CPython releases a local image may be made of, newest first."""
-    text = (resources("freewheel") / "pins" / "cpython.toml").read_text("utf-8")
-    data = tomllib.loads(text)
-    return tuple(
-        CPython(
-            version=release["version"],
-            sha256=release["sha256"],
-            paths=tuple(path.format(version=release["version"]) for path in data["paths"]),
-        )
-        for release in data["release"]
     )
 
 
@@ -215,25 +190,10 @@ def _log(workspace: Workspace) -> Path:
     return workspace.logs / "image.log"
 
 
-def _archive(workspace: Workspace, cpython: CPython) -> Path:
-    return workspace.sources / cpython.sha256 / f"cpython-{cpython.version}.tar.xz"
-
-
 def _with_archive(workspace: Workspace, target: str) -> Specification:
-    """The first specification whose CPython can be had; its archive is in the cache then."""
-    for specification, cpython in zip(specifications(target), pinned_cpythons(), strict=True):
-        archive = _archive(workspace, cpython)
-        if archive.exists() and files.sha256(archive) == cpython.sha256:
-            return specification
-        for path in cpython.paths:
-            if debian.download(path, sha256=cpython.sha256, target=archive):
-                console.note(f"CPython {cpython.version}: source archive downloaded and checked")
-                return specification
-    raise debian.AptError(
-        "no mirror that apt is configured with has a CPython source archive that is pinned",
-        problems=[f"{cpython.version}: {cpython.sha256}" for cpython in pinned_cpythons()],
-        hint="check the network, or pin what the mirror has in src/freewheel/pins/cpython.toml",
-    )
+    """The specification of the newest CPython that can be had; its archive is in the cache then."""
+    cpython = obtain_cpython(workspace)
+    return next(s for s in specifications(target) if s.cpython_sha256 == cpython.sha256)
 
 
 def _build(
@@ -296,7 +256,7 @@ def _assemble(
         console.note("making the base file system; about 30 s")
         debian.make_base(specification.packages, base, log=_log(workspace))
     cpython = next(c for c in pinned_cpythons() if c.version == specification.cpython_version)
-    files.copy(_archive(workspace, cpython), context / "cpython.tar.xz")
+    files.copy(archive_of(workspace, cpython), context / "cpython.tar.xz")
     files.write_text(context / "Containerfile", specification.containerfile)
     files.write_text(context / "requirements.txt", specification.requirements)
     wheels = fetch_requirements(_pin("requirements.txt"), workspace.requirements, target=target)

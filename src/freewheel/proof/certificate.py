@@ -178,22 +178,19 @@ class SanitizedProgram(_Part):
     seconds: float
 
 
-class Suppression(_Part):
-    """A rule of ours that keeps a report out, and why."""
-
-    rule: str
-    reason: str
-
-
 class Sanitizer(_Part):
-    """ThreadSanitizer found no race in the project's own code; ``elsewhere`` are CPython's."""
+    """What ThreadSanitizer saw of the same source with the same patches.
+
+    ``races`` are those in the project's own code, described; ``elsewhere`` is how many were seen in
+    CPython itself. ``suppressed`` are numbers of reports that were kept out, by suppression.
+    """
 
     python: str
     compiler: str
     programs: list[SanitizedProgram]
-    races: Count
+    races: list[str]
     elsewhere: Count
-    suppressions: list[Suppression]
+    suppressed: dict[str, Count]
 
 
 class Certificate(_Part):

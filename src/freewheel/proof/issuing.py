@@ -13,6 +13,8 @@ from freewheel.patches import Patch
 from freewheel.proof import certificate as form
 from freewheel.proof import control
 from freewheel.proof.programs import Probe, Stress
+from freewheel.proof.races import Origin
+from freewheel.proof.sanitizer import SanitizerResult, describe
 from freewheel.proof.suite_results import Comparison
 from freewheel.recipe import Release
 from freewheel.verify import BaselineWheel, VerifiedWheel
@@ -49,6 +51,7 @@ class Evidence:
     findings: Sequence[tuple[Probe, control.Finding]]
     stress: Sequence[StressFinding]
     suites: Sequence[SuiteFinding]
+    sanitized: SanitizerResult | None
     interpreter: Interpreter
     machine: Facts
     started: datetime
@@ -97,7 +100,7 @@ def issue(evidence: Evidence) -> form.Certificate:
         defects=[_defect(evidence, probe, found) for probe, found in evidence.findings],
         stress=[_stress(found) for found in evidence.stress],
         suites=[_suite(found) for found in evidence.suites],
-        sanitizer=None,
+        sanitizer=_sanitizer(evidence.sanitized) if evidence.sanitized else None,
     )
 
 
@@ -160,6 +163,20 @@ def _suite(found: SuiteFinding) -> form.Suite:
         ],
         skipped=dict(made.skipped),
         left_out=dict(made.left_out),
+    )
+
+
+def _sanitizer(found: SanitizerResult) -> form.Sanitizer:
+    return form.Sanitizer(
+        python=found.python,
+        compiler=f"clang {found.clang}",
+        programs=[
+            form.SanitizedProgram(name=run.program, outcome=str(run.outcome), seconds=run.seconds)
+            for run in found.runs
+        ],
+        races=[describe(race) for race in found.of(Origin.PROJECT, Origin.CALLED)],
+        elsewhere=len(found.of(Origin.ELSEWHERE)),
+        suppressed=dict(found.suppressed),
     )
 
 

@@ -43,13 +43,14 @@ class Outcome(StrEnum):
 # What a program exits with. 1 is Python's own code for an exception that nobody caught, 77 that of
 # Automake's tests for "skipped". Any other code means that the program is not what it should be,
 # and counts as not run.
+NOT_RUN = 77
 EXIT_CODES = {
     0: Outcome.PASS,
     1: Outcome.EXCEPTION,
     3: Outcome.WRONG,
     4: Outcome.LEAK,
     5: Outcome.HANG,
-    77: Outcome.NOT_RUN,
+    NOT_RUN: Outcome.NOT_RUN,
 }
 
 Use = Literal["supported", "misuse"]

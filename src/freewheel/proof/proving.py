@@ -29,6 +29,7 @@ from freewheel.proof import certificate, control
 from freewheel.proof.issuing import Evidence, StressFinding, SuiteFinding, issue
 from freewheel.proof.kept import Kept, Subject, harness_digest
 from freewheel.proof.programs import Outcome, Probe, Program, Programs, Stress, load_programs
+from freewheel.proof.sanitizer import SanitizerResult, sanitize
 from freewheel.proof.suite_results import Comparison
 from freewheel.proof.suites import Wheels, chosen_pass, prove_suite, suite_digest
 from freewheel.proof.trial import (
@@ -224,6 +225,7 @@ def _prove(workspace: Workspace, bench: _Bench, board: Board) -> Proof:
             findings=findings,
             stress=stress,
             suites=suites,
+            sanitized=_sanitized(bench),
             interpreter=bench.environments["patched"].interpreter,
             machine=facts.look(),
             started=started,
@@ -276,6 +278,36 @@ def _problems(
             yield f"{found.stress.name}: the patched wheel ends with {ended}: {found.patched.said}"
     for suite in suites:
         yield from (f"upstream's suite: {error}" for error in suite.comparison.errors)
+
+
+def look_for_races(
+    workspace: Workspace,
+    recipe: Recipe,
+    release: Release,
+    board: Board,
+    *,
+    baseline: bool,
+    seconds: float | None,
+) -> SanitizerResult:
+    """Run a release's programs under ThreadSanitizer; kept for the certificate if it is patched.
+
+    ``seconds`` is how long stress programs work, None for as long as they call quick.
+    """
+    programs = load_programs(workspace.probes, recipe.name)
+    with files.locked(workspace.locks / "proof.lock", what="a proof"):
+        found = sanitize(
+            workspace,
+            recipe,
+            release,
+            programs,
+            board,
+            baseline=baseline,
+            stress_seconds=seconds,
+        )
+    if not baseline:
+        subject = sanitized_subject(release, read_series(release), programs)
+        Kept(workspace.proof).write(subject, found.to_json())
+    return found
 
 
 # ------------------------------------------------------------------------------------ its parts
@@ -377,6 +409,25 @@ def _suites(workspace: Workspace, bench: _Bench) -> Iterator[SuiteFinding]:
             comparison = prove_suite(workspace, recipe, release, wheels, parallel=parallel)
             bench.kept.write(subject, comparison.to_json())
         yield SuiteFinding(threads=part.threads, comparison=comparison)
+
+
+def sanitized_subject(release: Release, series: Sequence[Patch], programs: Programs) -> Subject:
+    """What ThreadSanitizer's result about a release depends on, but for the compiler."""
+    return Subject(
+        kind=f"{release.project}-tsan",
+        facts={
+            "source": release.sha256,
+            **{f"patch {patch.name}": patch.sha256 for patch in series},
+            **{p.name: files.sha256(p.path) for p in (*programs.probes, *programs.stress)},
+        },
+    )
+
+
+def _sanitized(bench: _Bench) -> SanitizerResult | None:
+    """What `nox -s tsan` found of the same source, patches and programs, if it was run."""
+    case = bench.case
+    kept = bench.kept.read(sanitized_subject(case.release, case.series, case.programs))
+    return SanitizerResult.from_json(kept) if kept else None
 
 
 def _services_for(bench: _Bench, program: Program) -> dict[str, str]:

@@ -1,0 +1,288 @@
+"""ThreadSanitizer: a clang that has really found a race here, and a CPython 3.14t built with it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from freewheel import console, files, process
+from freewheel.errors import CommandFailed, ProofError
+from freewheel.machine import debian, interpreter
+from freewheel.machine.cpython import CPython, archive_of, obtain_cpython
+from freewheel.machine.interpreter import Interpreter
+from freewheel.machine.local_image import PACKAGES
+from freewheel.workspace import Workspace
+
+# From 18 on, the runtime starts the program again without ASLR where the kernel's is too random
+# for it; an older one then ends with "unexpected memory mapping", but not each time.
+_OLDEST = 18
+_LOOK_TIMEOUT = 60.0  # seconds
+_BUILD_TIMEOUT = 3600.0  # seconds
+# The compiler is named by CC and CXX. Profile-guided optimisation would train on instrumented code.
+_OPTIONS = (
+    "--disable-gil",
+    "--with-thread-sanitizer",
+    "--disable-test-modules",
+    "--without-static-libpython",
+    "--with-ensurepip=no",
+)
+_FLAGS = "-ffile-prefix-map={tree}=CPython"  # reports name files below the source tree
+_SUPPRESSIONS = "Tools/tsan/suppressions_free_threading.txt"
+# Neither reports nor exit codes of its own: what is built with the interpreter is not under test.
+QUIET = {"TSAN_OPTIONS": "report_bugs=0:exitcode=0"}
+
+_RACE = """
+#include <pthread.h>
+static int shared;
+static void *race(void *unused) { shared++; return unused; }
+int main(void) {
+  pthread_t a, b;
+  pthread_create(&a, 0, race, 0); pthread_create(&b, 0, race, 0);
+  pthread_join(a, 0); pthread_join(b, 0);
+  return 0;
+}
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clang:
+    """A clang whose ThreadSanitizer works here; ``version`` is the whole of what it calls itself.
+
+    ``symbolizer`` turns addresses into functions, files and lines while a program runs.
+    """
+
+    path: Path
+    plus_plus: Path
+    symbolizer: Path
+    version: str
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """For builds that choose their compiler by the environment."""
+        return {"CC": str(self.path), "CXX": str(self.plus_plus)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SanitizedInterpreter:
+    """A CPython 3.14t under ThreadSanitizer, with CPython's own list of what it suppresses.
+
+    ``key`` is the digest of all that it was built of.
+    """
+
+    interpreter: Interpreter
+    clang: Clang
+    suppressions: Path
+    key: str
+
+
+def find_sanitized(workspace: Workspace) -> SanitizedInterpreter:
+    """The interpreter for this machine's clang, out of the cache or built into it.
+
+    What is missing is installed, if this is root's Debian. Raises ProofError.
+    """
+    with files.locked(workspace.locks / "tsan.lock", what="building CPython with ThreadSanitizer"):
+        clang = find_clang() or _install_clang()
+        try:
+            cpython = obtain_cpython(workspace)
+        except debian.AptError as error:
+            raise ProofError(error.summary, problems=error.problems, hint=error.hint) from error
+        key = _key(cpython, clang)
+        home = workspace.cache / "tsan" / f"cpython-{cpython.version}-{key[:16]}"
+        if not home.exists():
+            _build(workspace, cpython, clang, home)
+    return SanitizedInterpreter(
+        interpreter=_checked(home, _log(workspace)),
+        clang=clang,
+        suppressions=home / Path(_SUPPRESSIONS).name,
+        key=key,
+    )
+
+
+def _key(cpython: CPython, clang: Clang) -> str:
+    machine = os.uname().machine
+    fields = [cpython.sha256, clang.version, str(clang.path), *_OPTIONS, _FLAGS, machine]
+    return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
+
+
+# --------------------------------------------------------------------------------- the compiler
+
+
+def find_clang(problems: list[str] | None = None) -> Clang | None:
+    """The newest clang on PATH that finds a race here; why others do not goes to ``problems``."""
+    problems = [] if problems is None else problems
+    for path in _candidates(os.environ.get("PATH", "").split(os.pathsep)):
+        try:
+            return _tried(path)
+        except (CommandFailed, ProofError) as error:
+            said = error.output.strip().splitlines()[-1:] if error.output else error.problems
+            problems.append(f"{path}: {error.summary}: {'; '.join(said)}")
+    return None
+
+
+def _candidates(places: Sequence[str]) -> Iterator[Path]:
+    """``clang-NN``, newest first, then ``clang``."""
+    numbered: dict[Path, int] = {}
+    for place in filter(None, places):
+        for path in Path(place).glob("clang-*"):
+            number = path.name.removeprefix("clang-")
+            if number.isdigit():
+                numbered[path] = int(number)
+    yield from sorted(numbered, key=lambda path: numbered[path], reverse=True)
+    if plain := shutil.which("clang", path=os.pathsep.join(places)):
+        yield Path(plain)
+
+
+def _tried(path: Path) -> Clang:
+    """Compile a race and see it found, with the name of the function."""
+    told = process.run([path, "--version"], timeout=_LOOK_TIMEOUT).stdout
+    version = told.splitlines()[0].strip() if told else ""
+    number = re.search(r"version (\d+)", version)
+    if not number or int(number[1]) < _OLDEST:
+        raise ProofError("too old", problems=[f"{version}; {_OLDEST} or newer is needed"])
+    plus_plus = path.with_name(path.name.replace("clang", "clang++"))
+    symbolizer = _symbolizer(path)
+    if not plus_plus.exists() or symbolizer is None:
+        raise ProofError("not whole", problems=["clang++ or llvm-symbolizer is missing"])
+    with tempfile.TemporaryDirectory(prefix="freewheel-tsan-") as name:
+        source = Path(name) / "race.c"
+        source.write_text(_RACE, encoding="utf-8")
+        program = source.with_suffix("")
+        flags = ["-fsanitize=thread", "-g", "-O1"]
+        process.run([path, *flags, source, "-o", program], timeout=_LOOK_TIMEOUT)
+        options = f"exitcode=66:external_symbolizer_path={symbolizer}"
+        ran = process.run(
+            [program], env={"TSAN_OPTIONS": options}, timeout=_LOOK_TIMEOUT, check=False
+        )
+    if "data race" not in ran.stderr or "race.c" not in ran.stderr:
+        raise ProofError("finds no race where there is one", output=ran.stderr)
+    return Clang(path=path, plus_plus=plus_plus, symbolizer=symbolizer, version=version)
+
+
+def _symbolizer(clang: Path) -> Path | None:
+    """LLVM's symbolizer of the same installation, or one on PATH."""
+    asked = process.run([clang, "--print-prog-name=llvm-symbolizer"], timeout=_LOOK_TIMEOUT)
+    suffix = clang.name.removeprefix("clang")
+    for name in (asked.stdout.strip(), f"llvm-symbolizer{suffix}", "llvm-symbolizer"):
+        if found := shutil.which(name):
+            return Path(found)
+    return None
+
+
+def _install_clang() -> Clang:
+    problems: list[str] = []
+    try:
+        packages = _packages()
+        if packages and debian.can_install():
+            debian.install(packages, why="ThreadSanitizer is part of clang")
+    except debian.AptError as error:
+        raise ProofError(error.summary, problems=error.problems, hint=error.hint) from error
+    if found := find_clang(problems):
+        return found
+    raise ProofError(
+        f"no clang {_OLDEST} or newer whose ThreadSanitizer works here",
+        problems=problems,
+        hint=f"install one: {debian.install_command(packages or _of_number(_OLDEST))}; where it "
+        "says 'unexpected memory mapping', `sysctl vm.mmap_rnd_bits=28` helps",
+    )
+
+
+def _packages() -> tuple[str, ...]:
+    """The packages of the newest clang that apt offers, from lists that are not stale."""
+    if not debian.distribution().has_apt:
+        return ()
+    if debian.can_install():
+        try:
+            debian.update()
+        except CommandFailed as error:
+            raise debian.AptError(
+                "apt-get update failed", problems=error.output.strip().splitlines()[-6:]
+            ) from error
+    numbers = [int(name.removeprefix("clang-")) for name in debian.available("clang-[0-9]+")]
+    usable = [number for number in numbers if number >= _OLDEST]
+    return _of_number(max(usable)) if usable else ()
+
+
+def _of_number(number: int) -> tuple[str, ...]:
+    return (f"clang-{number}", f"libclang-rt-{number}-dev", f"llvm-{number}")
+
+
+# ------------------------------------------------------------------------------ the interpreter
+
+
+def _log(workspace: Workspace) -> Path:
+    return workspace.logs / "tsan-cpython.log"
+
+
+def _build(workspace: Workspace, cpython: CPython, clang: Clang, home: Path) -> None:
+    """Build and install into ``home``, whole or not at all."""
+    _install_headers()
+    log = _log(workspace)
+    log.unlink(missing_ok=True)
+    console.note(
+        f"building CPython {cpython.version} with ThreadSanitizer; once, about 10 minutes on "
+        f"2 cores; the log is {log}"
+    )
+    partial = files.empty_directory(home.with_name(home.name + files.PARTIAL))
+    with tarfile.open(archive_of(workspace, cpython)) as tar:
+        tar.extractall(partial / "source", filter="data")
+    (tree,) = (partial / "source").iterdir()
+    jobs = len(os.sched_getaffinity(0))
+    commands: list[list[str | Path]] = [
+        ["./configure", "--quiet", f"--prefix={home}", *_OPTIONS],
+        ["make", "--silent", f"--jobs={jobs}"],
+        # Without compiling the whole library ahead: an instrumented interpreter is slow at it.
+        ["make", "--silent", "install", f"DESTDIR={partial / 'root'}", "COMPILEALL_OPTS=-l"],
+    ]
+    try:
+        for command in commands:
+            process.run(
+                command,
+                cwd=tree,
+                env={**clang.variables, **QUIET, "CFLAGS_NODIST": _FLAGS.format(tree=tree)},
+                log=log,
+                timeout=_BUILD_TIMEOUT,
+            )
+    except CommandFailed as error:
+        raise ProofError(
+            "CPython could not be built with ThreadSanitizer",
+            problems=[error.summary],
+            hint=f"read {log}; its headers are in: {debian.install_command(PACKAGES)}",
+            output=error.output,
+        ) from error
+    made = partial / "root" / home.relative_to(home.anchor)
+    files.copy(tree / _SUPPRESSIONS, made / Path(_SUPPRESSIONS).name)
+    made.rename(home)
+    shutil.rmtree(partial)
+
+
+def _install_headers() -> None:
+    """Whatever CPython's modules are compiled against; without them the check says what lacks."""
+    if not debian.can_install():
+        return
+    if missing := debian.missing(PACKAGES):
+        try:
+            debian.install(missing, why="CPython is compiled with them")
+        except debian.AptError as error:
+            raise ProofError(error.summary, problems=error.problems, hint=error.hint) from error
+
+
+def _checked(home: Path, log: Path) -> Interpreter:
+    """Refuse an interpreter that lacks a module, and take it away, so that it is built anew."""
+    problems: list[str] = []
+    found = interpreter.check(home / "bin" / "python3.14t", "ThreadSanitizer", problems)
+    if found is None:
+        shutil.rmtree(home)
+        raise ProofError(
+            "the CPython that was built with ThreadSanitizer will not do",
+            problems=problems,
+            hint=f"its modules need headers: {debian.install_command(PACKAGES)}; the log is {log}",
+        )
+    return found
