@@ -9,7 +9,7 @@
 # use = "misuse"
 # passes = "one of the two is refused, as with the GIL, and the greenlet ends in its thread"
 # shows = ["crash", "wrong answer"]
-# runs = { baseline = 5, patched = 55 }
+# runs = { baseline = 10, patched = 15 }
 # seconds = 60
 # alone = true
 # ///
