@@ -9,7 +9,7 @@
 # use = "supported"
 # passes = "while other threads switch, collection stays as it is set: always on, or always off"
 # shows = ["wrong answer"]
-# runs = { baseline = 5, patched = 55 }
+# runs = { baseline = 10, patched = 15 }
 # seconds = 30
 # alone = true
 # ///
