@@ -51,6 +51,15 @@ for module in (asyncpg, greenlet, httptools):
     assert re.search(r"\+ft\.\d+$", module.__version__), module.__version__
 """
 
+USE_HTTPTOOLS = """
+import sys
+import httptools
+
+assert httptools.parse_url(b"http://here/there").path == b"/there"
+assert not sys._is_gil_enabled()
+assert "+ft." in httptools.__version__
+"""
+
 
 def printed_lines(said: str) -> dict[str, list[str]]:
     """The install lines in the output of a command, by installer."""
@@ -76,24 +85,32 @@ def server(proven: Checkout) -> Iterator[RunningServer]:
 
 
 @pytest.mark.parametrize("installer", ["pip", "uv"])
-@pytest.mark.parametrize("where", ["static index", "server"])
-def test_the_printed_lines_install_wheels_that_work(
+def test_the_lines_of_a_build_install_wheels_that_work(
+    built: Checkout, interpreter: Interpreter, postgres: str, tmp_path: Path, installer: str
+) -> None:
+    said = built.freewheel("build")
+    environment = make_environment(tmp_path / "environment", interpreter, ["--seed"])
+
+    do(printed_lines(said)[installer], environment, built.workspace.root)
+    done = environment.run("-W", "error", "-c", USE_ALL_THREE, env={"DSN": postgres})
+
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("installer", ["pip", "uv"])
+def test_the_lines_of_a_publication_install_a_wheel_that_works(
     proven: Checkout,
     interpreter: Interpreter,
-    postgres: str,
     server: RunningServer,
     tmp_path: Path,
     installer: str,
-    where: str,
 ) -> None:
-    said = proven.freewheel("build")
-    if where == "server":
-        said = proven.freewheel("publish")
-        assert server.simple_url in said
+    said = proven.freewheel("publish")
+    assert server.simple_url in said
     environment = make_environment(tmp_path / "environment", interpreter, ["--seed"])
 
     do(printed_lines(said)[installer], environment, proven.workspace.root)
-    done = environment.run("-W", "error", "-c", USE_ALL_THREE, env={"DSN": postgres})
+    done = environment.run("-W", "error", "-c", USE_HTTPTOOLS)
 
     assert done.returncode == 0, done.stderr
 
@@ -104,7 +121,7 @@ def test_publishing_twice_changes_nothing(proven: Checkout, server: RunningServe
 
     assert server.simple_url in again
     assert "uploaded" not in again
-    assert again.count("was there") == 3
+    assert again.count("was there") == 1
 
 
 def test_a_changed_wheel_does_not_leave_the_machine(

@@ -52,12 +52,13 @@ def test_every_patch_of_a_release_is_needed_and_works(tried: Checkout, release: 
 
 
 def test_the_full_proof_rules_out_chance(proven: Checkout) -> None:
-    records = inputs.read_records(proven.workspace.wheels)
-    assert len(records) == len(list((ROOT / "recipes").glob("*.toml")))
-    for record in records:
-        found = certificate.read(certificate.path_of(record.wheel))
-        assert found.kind == "full"
-        assert all(one.chance <= 1e-6 for one in found.defects if one.verdict == "proven")
+    record = proven.record("httptools", HTTPTOOLS)
+    found = certificate.read(certificate.path_of(record.wheel))
+
+    assert found.kind == "full"
+    assert all(one.chance <= 1e-6 for one in found.defects if one.verdict == "proven")
+    assert [suite.name for suite in found.suites] == ["ordinary", "parallel"]
+    assert all(suite.patched.get("passed", 0) > 0 for suite in found.suites)
 
 
 def test_the_page_speaks_for_every_wheel(proven: Checkout) -> None:
