@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -29,13 +29,15 @@ from freewheel import publish as publishing
 from freewheel.destination import resolve_destination
 from freewheel.doctor import examine
 from freewheel.errors import FreewheelError, ProofError, UnprovenError
-from freewheel.proof import certificate, control, proving, report
+from freewheel.proof import certificate
 from freewheel.proof.programs import load_programs
-from freewheel.proof.races import Origin
-from freewheel.proof.sanitizer import require_clean
 from freewheel.recipe import Recipe, Release, choose_recipe, load_recipes
 from freewheel.verify import VerifiedWheel
 from freewheel.workspace import Workspace, find_workspace
+
+if TYPE_CHECKING:
+    from freewheel.proof.control import Tally
+    from freewheel.proof.proving import Proof
 
 
 def main() -> NoReturn:
@@ -218,6 +220,9 @@ def prove(
     afresh: bool,
 ) -> int:
     """Put the wheels of PROJECTS (all recipes when none is named) to the proof."""
+    # Imported here: a build with nothing to do need not wait for what only the proof needs.
+    from freewheel.proof import proving, report  # noqa: PLC0415
+
     started = time.monotonic()
     workspace = find_workspace()
     wanted = [
@@ -270,6 +275,11 @@ def tsan(
     seconds: float | None,
 ) -> None:
     """Run the probes and stress programs of PROJECTS under ThreadSanitizer."""
+    # Imported here, as in `prove`.
+    from freewheel.proof import proving  # noqa: PLC0415
+    from freewheel.proof.races import Origin  # noqa: PLC0415
+    from freewheel.proof.sanitizer import require_clean  # noqa: PLC0415
+
     workspace = find_workspace()
     jobs = _plan(workspace, projects, versions, all_releases=all_releases, baseline=baseline)
     with console.Board() as board:
@@ -301,7 +311,7 @@ def certificate_schema() -> None:
     console.say(json.dumps(certificate.schema(), indent=1, sort_keys=True))
 
 
-def _show_proof(workspace: Workspace, proof: proving.Proof) -> None:
+def _show_proof(workspace: Workspace, proof: Proof) -> None:
     console.say(proof.case.title)
     rows = [
         (
@@ -336,7 +346,7 @@ def _show_proof(workspace: Workspace, proof: proving.Proof) -> None:
     console.say()
 
 
-def _told(tally: control.Tally) -> str:
+def _told(tally: Tally) -> str:
     return _counted(tally.endings)
 
 
