@@ -8,7 +8,7 @@
 # releases = "<=3.5.6"
 # use = "supported"
 # passes = "each `finally` block ran once, in its greenlet's thread, and so did each `__del__`"
-# shows = ["leak"]
+# shows = ["leak", "crash"]
 # runs = { baseline = 10, patched = 60 }
 # seconds = 30
 # ///
@@ -22,7 +22,9 @@ Cause:      only its own thread can kill a greenlet, so the thread that drops it
             life and puts it on a list for its own thread. In doing that, it becomes the owner of
             the object. So when the right thread drops the reference from the list, that is only a
             request to the owner, which finds that it cannot kill the greenlet and puts it on the
-            list again. In free-threaded builds, with the GIL on or off.
+            list again. And it is on the list before it is alive again, so that its own thread may
+            free it meanwhile: rarely, that is a crash. In free-threaded builds, with the GIL on or
+            off.
 
 Shows:      a thread suspends greenlets in `try: ... finally: ...`; another one drops them and
             lives on. The first makes greenlet calls for as long as this can take. Some are
