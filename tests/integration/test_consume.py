@@ -105,6 +105,7 @@ def test_the_lines_of_a_publication_install_a_wheel_that_works(
     tmp_path: Path,
     installer: str,
 ) -> None:
+    proven.freewheel("build", "httptools")  # writes the requirements that the lines name
     said = proven.freewheel("publish")
     assert server.simple_url in said
     environment = make_environment(tmp_path / "environment", interpreter, ["--seed"])

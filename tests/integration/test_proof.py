@@ -78,11 +78,13 @@ def test_the_static_index_has_the_certificates(proven: Checkout) -> None:
 
 @pytest.fixture
 def mine(built: Checkout, tmp_path: Path) -> Checkout:
-    """A checkout to change, with the wheels of httptools, and a cache with no results kept."""
+    """A checkout to change, with the wheels of httptools; no certificate, no results kept."""
     root = tmp_path / "mine"
     checkout = make_checkout(root, cache=tmp_path / "cache", data=tmp_path / "data", copy=True)
     share_cache(built.workspace.cache, checkout.workspace.cache)
     copy_wheels(built, checkout, "httptools-*")
+    for path in checkout.workspace.wheels.glob(f"*{certificate.SUFFIX}"):
+        path.unlink()
     return checkout
 
 
