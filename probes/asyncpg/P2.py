@@ -13,7 +13,7 @@
 # runs = { baseline = 10, patched = 15 }
 # seconds = 60
 # ///
-"""P2: a connection of an asyncpg that was imported again crashes.
+"""P2: asyncpg crashes when it is imported again after its modules were removed.
 
 Releases:   asyncpg 0.31.0 and 0.32.0, also with the GIL; 0.30.0 is fine.
 Use:        test runners, reloaders and sandboxes remove modules from sys.modules and import them

@@ -1,6 +1,6 @@
 # /// script
 # requires-python = "==3.14.*"
-# dependencies = ["asyncpg==0.31.0"]
+# dependencies = ["asyncpg==0.32.0"]
 #
 # [tool.freewheel.probe]
 # defect = "P3"
@@ -13,7 +13,7 @@
 # seconds = 60
 # alone = true
 # ///
-"""P3: threads that share an iterator over a record crash.
+"""P3: an iterator over a record crashes, or gives wrong pairs, when threads share it.
 
 Releases:   asyncpg 0.31.0 and 0.32.0, on free-threaded CPython; never with the GIL.
 Use:        several threads call next() on one iterator of record.items(), record.values() or

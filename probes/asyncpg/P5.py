@@ -13,7 +13,7 @@
 # runs = { baseline = 10, patched = 15 }
 # seconds = 60
 # ///
-"""P5: a connection is used from several threads, each with a loop of its own.
+"""P5: a connection that threads share takes operations of foreign loops, and stays busy.
 
 Releases:   asyncpg 0.31.0 and 0.32.0. What a single foreign operation does is the same with the
             GIL; that two of them win needs threads that run at the same time.

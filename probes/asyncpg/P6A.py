@@ -12,7 +12,7 @@
 # runs = { baseline = 5, patched = 55 }
 # seconds = 30
 # ///
-"""P6A: the collector does not see all that a record refers to.
+"""P6A: a class of records that is part of a cycle is never freed.
 
 Releases:   asyncpg 0.31.0 and 0.32.0, also with the GIL.
 Use:        a class of records (the record_class of a query) is made where it is used, and a

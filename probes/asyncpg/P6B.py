@@ -12,7 +12,7 @@
 # runs = { baseline = 5, patched = 55 }
 # seconds = 30
 # ///
-"""P6B: a record without columns is written to past its end.
+"""P6B: dropping a row without columns writes a pointer past its end.
 
 Releases:   asyncpg 0.31.0 and 0.32.0, also with the GIL.
 Use:        a query without columns, "SELECT FROM t WHERE ...", as in a test for existence; its

@@ -12,7 +12,7 @@
 # runs = { baseline = 5, patched = 55 }
 # seconds = 30
 # ///
-"""P6C: a record is made, and an error set, when there is no memory for the free list.
+"""P6C: where there is no memory for a list of records to use again, decoding a row fails.
 
 Releases:   asyncpg 0.31.0 and 0.32.0, also with the GIL.
 Use:        a thread that makes its first record is short of memory for its free list.

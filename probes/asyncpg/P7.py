@@ -12,7 +12,7 @@
 # runs = { baseline = 5, patched = 55 }
 # seconds = 30
 # ///
-"""P7: Record.get() with no argument, or with three, goes on after setting an error.
+"""P7: Record.get() with a wrong number of arguments crashes.
 
 Releases:   asyncpg 0.31.0, also with the GIL; 0.32.0 has mended it.
 Use:        record.get() is called with a wrong number of arguments.

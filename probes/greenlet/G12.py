@@ -12,7 +12,7 @@
 # runs = { baseline = 5, patched = 55 }
 # seconds = 30
 # ///
-"""G12: a wheel compiled for one release of CPython 3.14 crashes with another.
+"""G12: a wheel for one layout of 3.14's thread state is imported, and crashes, with the other.
 
 Affects     all greenlet releases with free-threaded CPython 3.14. The same wheel is for all 3.14.
 When        the wheel was compiled for 3.14.4 or later and runs with an earlier one, or the other

@@ -13,7 +13,7 @@
 # seconds = 60
 # alone = true
 # ///
-"""G4: a greenlet that one thread starts while another sets its parent belongs to both.
+"""G4: a greenlet is started in one thread and gets a parent in another at the same time.
 
 Affects     all greenlet releases with free-threaded CPython; not with the GIL.
 When        threads share a greenlet, which is misuse: either switch() or the assignment to

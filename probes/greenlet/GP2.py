@@ -13,7 +13,7 @@
 # seconds = 30
 # alone = true
 # ///
-"""GP2: each switch turns garbage collection off for the whole process, and on again.
+"""GP2: each switch turns garbage collection off and on, in memory that all threads share.
 
 Affects     all greenlet releases with free-threaded CPython, the GIL on or off.
 When        threads switch greenlets, each its own: what every application does.
