@@ -58,12 +58,8 @@ except ImportError as error:
 # Defects that no patch mends yet, each with the newest release that has it.
 OPEN = {
     "G5": (3, 5, 6),  # a greenlet is dropped while its thread exits
-    "G6": (3, 5, 6),  # a collection finds a suspended greenlet that is garbage
-    "G7": (3, 5, 2),  # a switch within list.sort() or other code that locks an object
-    "G8": (3, 5, 3),  # the same, within a step of an asyncio task
-    "G9": (3, 5, 3),  # a collection while a greenlet is suspended within a lookup
-    "G11": (3, 5, 5),  # garbage collection stays switched off
-    "G13": (3, 5, 6),  # a thread that used greenlets ends
+    "G6": (3, 3, 1),  # a collection finds a suspended greenlet that is garbage
+    "G13": (3, 5, 6),  # a thread that has used greenlets ends
 }
 
 THREADS = 4
@@ -71,7 +67,7 @@ SHARE = 0.01  # seconds for a kind, until it is the turn of the next
 PATIENCE = 30  # seconds for what takes a fraction of one, on a machine that has other work as well
 RESTS = 12  # how often the memory is measured
 WARM_UP = 3  # of these do not count, for caches are still filling
-SLACK = {"blocks of memory": 300, "MiB resident": 24}  # see measure()
+SLACK = {"blocks of memory": 500, "MiB resident": 24}  # see measure()
 SEED = os.environ.get("FREEWHEEL_STRESS_SEED") or str(random.SystemRandom().randrange(10**9))
 
 RELEASE = tuple(map(int, package.__version__.partition("+")[0].split(".")))
@@ -293,7 +289,7 @@ def recurse(worker, ways):
         worker.random.choice(ways)(further)
         return below.pop() + 1
 
-    depths = [worker.random.randint(5, 40) for _ in range(4)]
+    depths = [worker.random.randint(5, 80) for _ in range(4)]
     expect("depths", [n + 1 for n in depths], interleave(worker.random, through, depths))
     return len(depths)
 
@@ -419,7 +415,7 @@ def deep(worker):
     depths = [worker.random.randint(200, 2000) for _ in range(4)]
     sums = [depth * (depth + 1) // 2 for depth in depths]
     expect("sums", sums, interleave(worker.random, descend, depths))
-    return len(depths)
+    return sum(depth // 200 + 1 for depth in depths)
 
 
 def native(worker):
@@ -844,14 +840,19 @@ def subclasses(worker):
 
 
 def cycles(worker):
-    """Suspended greenlets in cyclic garbage are killed."""
+    """Suspended greenlets in cyclic garbage are killed, by their own thread when it makes calls."""
+
+    def collect_and_call():
+        collect()
+        getcurrent()
+
     blocks = Blocks()
     for name in range(5):
         one = blocks.suspended(name)
         one.itself = one
     del one
-    until(lambda: len(blocks.left) == 40, collect, "that greenlets in cycles are killed")
-    expect("blocks left once", {1}, set(blocks.left.values()))
+    until(lambda: len(blocks.left) == 40, collect_and_call, "that greenlets in cycles are killed")
+    blocks.check(range(5))
     return 5
 
 
