@@ -46,11 +46,13 @@ class Pass:
     with the reason. ``failing`` tells why tests fail, with patches and without; ``outdated`` which
     ones fail with the patches alone, since they expect what these mend. pytest-run-parallel runs a
     test in one thread where its source does what may not be safe in several; ``overrule``
-    says why this suite's tests are safe all the same, "" where they are not.
+    says why this suite's tests are safe all the same, "" where they are not. ``before`` names a
+    function that each thread calls before any of them sets a test case up, "" for none.
     """
 
     threads: int
     overrule: str
+    before: str
     tests: tuple[str, ...]
     needs: tuple[Need, ...]
     environment: Mapping[str, str]
@@ -95,6 +97,7 @@ class Suite:
 Reason = Annotated[str, StringConstraints(min_length=10, max_length=160, pattern=r"^[^\n]+$")]
 Pattern = Annotated[str, StringConstraints(min_length=1, pattern=r"^\S+$")]
 Patterns = Annotated[list[Pattern], Field(min_length=1)]
+DottedName = Annotated[str, StringConstraints(pattern=r"^\w+(\.\w+)+$")]
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$")]
 
 
@@ -121,6 +124,7 @@ class ParallelTable(_Table):
 
     threads: Annotated[int, Field(ge=2)]
     overrule: Reason | None = None
+    before: DottedName | None = None
     tests: Patterns
     needs: list[Need] = []
     environment: dict[Variable, str] = {}
@@ -154,6 +158,7 @@ def to_suite(table: SuiteTable) -> Suite:
         ordinary=Pass(
             threads=1,
             overrule="",
+            before="",
             tests=("*",),
             needs=tuple(table.needs),
             environment=table.environment,
@@ -170,6 +175,7 @@ def _to_parallel(table: SuiteTable, parallel: ParallelTable) -> Pass:
     return Pass(
         threads=parallel.threads,
         overrule=parallel.overrule or "",
+        before=parallel.before or "",
         tests=tuple(parallel.tests),
         needs=tuple(parallel.needs),
         environment={**table.environment, **parallel.environment},

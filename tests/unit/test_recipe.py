@@ -63,6 +63,7 @@ outdated = [
 threads = 4
 tests = ["test_a.py::*", "test_b.py::*"]
 overrule = "it does nothing that is not safe"
+before = "speedy.warm_up"
 needs = ["postgresql-server"]
 environment = { SPEEDY_FAST = "1" }
 left-out = [{ tests = ["*test_env*"], reason = "sets variables of the process" }]
@@ -150,6 +151,7 @@ def test_a_suite_has_two_passes(tmp_path: Path, patches: Path) -> None:
     assert suite.ordinary.environment == {"SPEEDY_VERSION": "{version}"}
     assert suite.parallel is not None
     assert suite.parallel.threads == 4
+    assert suite.parallel.before == "speedy.warm_up"
     assert suite.parallel.overrule == "it does nothing that is not safe"
     assert suite.parallel.needs == ("postgresql-server",)
     assert suite.parallel.tests == ("test_a.py::*", "test_b.py::*")

@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 PART = Pass(
     threads=1,
     overrule="",
+    before="",
     tests=("*",),
     needs=(),
     environment={},

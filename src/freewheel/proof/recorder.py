@@ -9,17 +9,19 @@ ended a worker nor the state of the GIL.
 What to do stands in ``settings.json`` in the current directory: the ``module`` to watch; ``only``,
 the identifiers to run where not all; ``chosen`` and ``left_out``, patterns of identifiers; and in
 how many ``threads`` each test runs at once; and whether to ``overrule`` pytest-run-parallel where
-it would run one in a single thread.
+it would run one in a single thread; ``before``, the function that each thread calls first.
 """
 
 import contextlib
 import fnmatch
 import gc
+import importlib
 import json
 import os
 import signal
 import sys
 import tempfile
+import threading
 import time
 import unittest
 import warnings
@@ -137,7 +139,7 @@ class _Worker(_Side):
             for item in kept:
                 # What the plugin holds for unsafe it will run in one thread, as it is.
                 if self.settings["overrule"] or not threads._is_thread_unsafe(item)[0]:  # noqa: SLF001
-                    _set_apart(item)
+                    _set_apart(item, self.settings)
 
     def _wanted(self, name: str) -> bool:
         only = self.settings["only"]
@@ -184,7 +186,7 @@ class _Raised(unittest.TestResult):
         self.first = self.first or (err and err[1])
 
 
-def _set_apart(item: Any) -> None:  # noqa: ANN401  some kinds of items lack these attributes
+def _set_apart(item: Any, settings: dict[str, Any]) -> None:  # noqa: ANN401  items differ
     """Let each thread of pytest-run-parallel make a test case of its own, with its own set-up.
 
     As it is, the plugin sets one instance up and calls its test method in all threads: they would
@@ -194,7 +196,13 @@ def _set_apart(item: Any) -> None:  # noqa: ANN401  some kinds of items lack the
     if not (isinstance(kind, type) and issubclass(kind, unittest.TestCase)):
         return
 
+    together = threading.Barrier(settings["threads"])
+    module, _, function = settings["before"].rpartition(".")
+
     def whole() -> None:
+        if module:
+            getattr(importlib.import_module(module), function)()
+            together.wait()
         # What the class sets up, it sets on itself.
         own = type(kind.__name__, (kind,), {"__module__": kind.__module__})
         result = _Raised()

@@ -114,6 +114,7 @@ def suite_digest(recipe: Recipe, release: Release, *, parallel: bool) -> str:
         "seconds": suite.seconds,
         "threads": part.threads,
         "overrule": part.overrule,
+        "before": part.before,
         "chosen": part.tests,
         "needs": part.needs,
         "environment": dict(part.environment),
@@ -277,6 +278,7 @@ def _write_settings(
         "left_out": [pattern for known in part.left_out for pattern in known.tests],
         "threads": part.threads,
         "overrule": bool(part.overrule),
+        "before": part.before,
     }
     (room.run / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
 
