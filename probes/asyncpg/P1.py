@@ -26,9 +26,10 @@ Cause:      asyncpg makes the names from one counter for the whole process, and 
             same one, which the server refuses.
 
 Shows:      8 threads prepare statements and keep them; no name may come twice. One more thread
-            copies the names of the module that has the counter, again and again. That is
-            harmless, but the others must wait for it before they write, with the value that they
-            have read, so that what happens to one statement in a thousand happens to many.
+            looks among the names of the module that has the counter for one that is not there
+            and takes long to compare, again and again. That is harmless, but the others must wait
+            for it before they write, with the value that they have read, so that what happens to
+            one statement in a thousand happens to many.
 
 Needs PostgreSQL: FREEWHEEL_POSTGRES_DSN=postgresql://user@127.0.0.1:5432/postgres
 """
@@ -46,6 +47,20 @@ DSN = os.environ.get("FREEWHEEL_POSTGRES_DSN")
 THREADS = 8
 STATEMENTS = 100  # of each thread, all kept open
 
+
+class Slow:
+    """Has the hash of a name that is there, is not equal to it, and takes long to say so."""
+
+    def __hash__(self):
+        return hash("__name__")
+
+    def __eq__(self, other):
+        for _ in range(400):
+            pass
+        return False
+
+
+SLOW = Slow()
 names, refused = [], []
 done = threading.Event()
 
@@ -89,7 +104,7 @@ def prepare_in_threads():
 
     def widen():
         while not done.is_set():
-            vars(asyncpg.connection).copy()
+            vars(asyncpg.connection).pop(SLOW, None)
 
     with ThreadPoolExecutor(THREADS + 1) as pool:
         pool.submit(widen)
