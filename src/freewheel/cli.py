@@ -146,10 +146,14 @@ def _plan(
         raise click.UsageError("--release and --all-releases exclude each other")
     if versions and len(projects) != 1:
         raise click.UsageError("--release needs exactly one project")
-    recipes = load_recipes(workspace.recipes, workspace.patches)
-    chosen = [choose_recipe(recipes, name) for name in projects] or list(recipes)
     choose = _chooser(versions, all_releases=all_releases)
-    return pipeline.plan(chosen, choose, baseline=baseline)
+    return pipeline.plan(_chosen(workspace, projects), choose, baseline=baseline)
+
+
+def _chosen(workspace: Workspace, projects: Sequence[str]) -> list[Recipe]:
+    """The recipes of those projects; all of them when none is named."""
+    recipes = load_recipes(workspace.recipes, workspace.patches)
+    return [choose_recipe(recipes, name) for name in projects] or list(recipes)
 
 
 def _chooser(
@@ -359,9 +363,7 @@ def _counted(numbers: Mapping[str, int]) -> str:
 def publish(projects: tuple[str, ...]) -> None:
     """Upload the certified wheels of PROJECTS (all in wheels/ by default) and compare them."""
     workspace = find_workspace()
-    recipes = load_recipes(workspace.recipes, workspace.patches)
-    names = [choose_recipe(recipes, name).name for name in projects]
-    verified = pipeline.verified_wheels(workspace, names)
+    verified = pipeline.verified_wheels(workspace, _chosen(workspace, projects))
     for wheel in verified:
         audit.audit(wheel.path)
     wheels = certificate.all_certified(
@@ -423,9 +425,8 @@ def lock_wheels(projects: tuple[str, ...]) -> None:
 
 def _verified_records(workspace: Workspace, projects: Sequence[str]) -> list[inputs.Record]:
     """The records of the wheels in wheels/, all of which still have the bytes they name."""
-    recipes = load_recipes(workspace.recipes, workspace.patches)
-    names = [choose_recipe(recipes, name).name for name in projects]
-    verified = {wheel.path for wheel in pipeline.verified_wheels(workspace, names)}
+    chosen = _chosen(workspace, projects)
+    verified = {wheel.path for wheel in pipeline.verified_wheels(workspace, chosen)}
     records = inputs.read_records(workspace.wheels)
     return [record for record in records if record.wheel in verified]
 

@@ -344,18 +344,27 @@ def _record(
     )
 
 
-def verified_wheels(workspace: Workspace, projects: Sequence[str]) -> list[verify.VerifiedWheel]:
-    """What lies in ``wheels/`` and still has the bytes that were verified, of those projects.
+def verified_wheels(workspace: Workspace, recipes: Sequence[Recipe]) -> list[verify.VerifiedWheel]:
+    """What those recipes have in ``wheels/``, with the bytes that were verified.
 
-    Raises VerifyError for a wheel that was changed since, and where there is none.
+    A wheel of a revision that its recipe has no more is left out, with a note: its patches are
+    gone from the checkout, so it can neither be proven nor built again here. Raises VerifyError
+    for a wheel that was changed since, and where there is none.
     """
+    wanted = {
+        (recipe.name, release.local_version) for recipe in recipes for release in recipe.releases
+    }
+    names = {recipe.name for recipe in recipes}
     found: list[verify.VerifiedWheel] = []
     changed: list[str] = []
     for record in inputs.read_records(workspace.wheels):
-        if projects and record.project not in projects:
+        if record.project not in names:
             continue
-        names = {"project": record.project, "version": record.version, "sha256": record.sha256}
-        wheel = verify.recall(record.wheel, **names)
+        if (record.project, record.version) not in wanted:
+            console.note(f"{record.wheel.name}: left out, its recipe has another revision now")
+            continue
+        known_as = {"project": record.project, "version": record.version, "sha256": record.sha256}
+        wheel = verify.recall(record.wheel, **known_as)
         if wheel:
             found.append(wheel)
         else:

@@ -15,6 +15,8 @@ from urllib.parse import quote
 import pytest
 
 from freewheel import files, inputs
+from freewheel.errors import VerifyError
+from freewheel.recipe import load_recipes
 from freewheel.workspace import share_cache
 from tests.integration.conftest import Checkout, make_checkout
 
@@ -123,8 +125,27 @@ def test_the_lock_of_known_good_wheels_is_kept(built: Checkout) -> None:
         workspace.known_good.unlink(missing_ok=True)
 
 
+def test_a_wheel_of_an_earlier_revision_is_left_out(built: Checkout, fresh: Checkout) -> None:
+    record = built.record("httptools", "0.9.0+ft.1")
+    fresh.workspace.wheels.mkdir()
+    for suffix in ("", inputs.SUFFIX):
+        shutil.copy(record.wheel.with_name(record.wheel.name + suffix), fresh.workspace.wheels)
+    assert "1 entries" in fresh.freewheel("lock-wheels", "httptools")
+    recipe = fresh.workspace.recipes / "httptools.toml"
+    recipe.write_text(recipe.read_text().replace("revision = 1", "revision = 2"))
+
+    said = fresh.freewheel("lock-wheels", "httptools", code=VerifyError.exit_code)
+
+    assert f"{record.wheel.name}: left out" in said
+
+
 def test_verify_finds_every_wheel_good(built: Checkout) -> None:
-    wheels = sorted(str(path) for path in built.workspace.wheels.glob("*.whl"))
+    """What earlier revisions left in the cache is not of this checkout, and no business of it."""
+    wheels = [
+        str(built.record(recipe.name, release.local_version).wheel)
+        for recipe in load_recipes(built.workspace.recipes, built.workspace.patches)
+        for release in recipe.releases
+    ]
 
     said = built.freewheel("verify", *wheels)
 

@@ -215,6 +215,7 @@ def test_a_mistake_in_a_stress_program_is_named_with_its_file_and_key(
         (program('dependencies = ["speedy"]'), "needs either"),
         (program("[tool.freewheel]\nprobe = 1\nstress = 1"), "needs either"),
         (program("[tool]\nfreewheel = 1"), "needs either"),
+        (program("tool = 1"), "needs either"),
         (program(PROBE + STRESS), "needs either"),
         (program(PROBE.replace("S1", "S2")), "is about S2"),
     ],

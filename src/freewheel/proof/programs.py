@@ -220,9 +220,11 @@ def _load(path: Path, project: str) -> Probe | Stress:
         for line in blocks[0]["content"].splitlines(keepends=True)
     )
     try:
-        declared = tomllib.loads(text).get("tool", {}).get("freewheel", {})
+        declared: object = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise _invalid([f"{where}: its declaration is not valid TOML: {error}"]) from error
+    for name in ("tool", "freewheel"):
+        declared = declared.get(name) if isinstance(declared, dict) else None
     if not isinstance(declared, dict) or len(declared.keys() & {"probe", "stress"}) != 1:
         raise _invalid([f"{where}: needs either [tool.freewheel.probe] or [tool.freewheel.stress]"])
     try:

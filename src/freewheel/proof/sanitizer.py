@@ -52,7 +52,7 @@ from freewheel.recipe import Recipe, Release
 from freewheel.workspace import Workspace
 
 SUPPRESSIONS = PINS / "ours.supp"
-_SLOWNESS = 15  # how many times longer a program may take than without the sanitizer
+_SLOWNESS = 10  # how many times longer a program may take than without the sanitizer
 # Outcomes that say nothing good even of a slow program. That it was too slow, or took much memory,
 # which exceptions, wrong answers and leaks may mean here, is the sanitizer's doing.
 _BAD_ENDS = (Outcome.CRASH, Outcome.HANG, Outcome.NOT_RUN)
