@@ -63,6 +63,18 @@ def prove_session(project: str) -> None:
     )
 
 
+def bench_session(project: str) -> None:
+    """Define the session that measures one recipe's wheels."""
+
+    @nox.session(name=f"bench-{project}")
+    def bench_project(session: nox.Session) -> None:
+        freewheel(session, "bench", project)
+
+    bench_project.__doc__ = (
+        f"Measure {project}'s patched wheel by the unpatched one; -- --rounds N, --seconds S"
+    )
+
+
 @nox.session
 def build(session: nox.Session) -> None:
     """Build the default release of every recipe into wheels/ and the static index."""
@@ -73,6 +85,7 @@ for name, recipe in RECIPES.items():
     build_session(name, recipe["project"]["summary"])
     reproduce_session(name)
     prove_session(name)
+    bench_session(name)
 
 
 @nox.session

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import click
 
@@ -23,21 +22,20 @@ from freewheel import (
     provenance,
     rebuild,
     reproduce,
+    selection,
     server,
 )
 from freewheel import publish as publishing
 from freewheel.destination import resolve_destination
 from freewheel.doctor import examine
-from freewheel.errors import FreewheelError, ProofError, UnprovenError
+from freewheel.errors import FreewheelError
+from freewheel.outcomes import show_error, show_outcomes
 from freewheel.proof import certificate
+from freewheel.proof import commands as proof_commands
 from freewheel.proof.programs import load_programs
-from freewheel.recipe import Recipe, Release, choose_recipe, load_recipes
+from freewheel.recipe import load_recipes
 from freewheel.verify import VerifiedWheel
 from freewheel.workspace import Workspace, find_workspace
-
-if TYPE_CHECKING:
-    from freewheel.proof.control import Tally
-    from freewheel.proof.proving import Proof
 
 
 def main() -> NoReturn:
@@ -45,7 +43,7 @@ def main() -> NoReturn:
     try:
         code = commands.main(standalone_mode=False)
     except FreewheelError as error:
-        _show(error)
+        show_error(error)
         code = error.exit_code
     except click.ClickException as error:
         error.show()
@@ -64,8 +62,8 @@ def commands() -> None:
 
 @commands.command()
 @click.argument("projects", nargs=-1)
-@click.option("--release", "versions", multiple=True, metavar="X", help="A release; repeatable.")
-@click.option("--all-releases", is_flag=True, help="Every release that the recipe carries.")
+@selection.release_option
+@selection.all_releases_option
 @click.option("--baseline", is_flag=True, help="Without patches, into wheels/baseline/.")
 def build(
     projects: tuple[str, ...],
@@ -77,13 +75,15 @@ def build(
     """Build the wheels of PROJECTS (all recipes when none is named)."""
     started = time.monotonic()
     workspace = find_workspace()
-    jobs = _plan(workspace, projects, versions, all_releases=all_releases, baseline=baseline)
+    jobs = selection.plan(
+        workspace, projects, versions, all_releases=all_releases, baseline=baseline
+    )
     with console.Board() as board:
         outcomes = pipeline.build(workspace, jobs, board)
     for outcome in outcomes:
         if outcome.changed:
             console.note(f"{outcome.job.title}: built anew, changed: {', '.join(outcome.changed)}")
-    _show_outcomes(outcomes)
+    show_outcomes(outcomes)
     unknown = [o.job.title for o in outcomes if o.wheel and not o.known_good and not baseline]
     if unknown:
         console.note(f"not among the known-good wheels: {', '.join(unknown)} (nox -s lock-wheels)")
@@ -98,15 +98,15 @@ def build(
 
 @commands.command(name="reproduce")
 @click.argument("projects", nargs=-1)
-@click.option("--release", "versions", multiple=True, metavar="X", help="A release; repeatable.")
-@click.option("--all-releases", is_flag=True, help="Every release that the recipe carries.")
+@selection.release_option
+@selection.all_releases_option
 def reproduce_wheels(
     projects: tuple[str, ...], versions: tuple[str, ...], *, all_releases: bool
 ) -> int:
     """Build the wheels of PROJECTS (all recipes when none is named) twice, and compare."""
     started = time.monotonic()
     workspace = find_workspace()
-    jobs = _plan(workspace, projects, versions, all_releases=all_releases, baseline=False)
+    jobs = selection.plan(workspace, projects, versions, all_releases=all_releases, baseline=False)
     with console.Board() as board:
         reproductions = reproduce.reproduce(workspace, jobs, board)
     _show_reproductions(reproductions)
@@ -120,7 +120,7 @@ def _show_reproductions(reproductions: Sequence[reproduce.Reproduction]) -> None
     console.say()
     for each in reproductions:
         if each.error:
-            _show(each.error)
+            show_error(each.error)
     rows = [
         (
             each.job.recipe.name,
@@ -132,64 +132,6 @@ def _show_reproductions(reproductions: Sequence[reproduce.Reproduction]) -> None
         for each in reproductions
     ]
     console.table(("project", "version", "SHA-256", "seconds", "verdict"), rows)
-
-
-def _plan(
-    workspace: Workspace,
-    projects: Sequence[str],
-    versions: Sequence[str],
-    *,
-    all_releases: bool,
-    baseline: bool,
-) -> list[pipeline.Job]:
-    if versions and all_releases:
-        raise click.UsageError("--release and --all-releases exclude each other")
-    if versions and len(projects) != 1:
-        raise click.UsageError("--release needs exactly one project")
-    choose = _chooser(versions, all_releases=all_releases)
-    return pipeline.plan(_chosen(workspace, projects), choose, baseline=baseline)
-
-
-def _chosen(workspace: Workspace, projects: Sequence[str]) -> list[Recipe]:
-    """The recipes of those projects; all of them when none is named."""
-    recipes = load_recipes(workspace.recipes, workspace.patches)
-    return [choose_recipe(recipes, name) for name in projects] or list(recipes)
-
-
-def _chooser(
-    versions: Sequence[str], *, all_releases: bool
-) -> Callable[[Recipe], Sequence[Release]]:
-    if all_releases:
-        return lambda recipe: recipe.releases
-    if versions:
-        return lambda recipe: [recipe.release(version) for version in versions]
-    return lambda recipe: [recipe.default_release]
-
-
-def _show_outcomes(outcomes: Sequence[pipeline.Outcome]) -> None:
-    for outcome in outcomes:
-        if outcome.error:
-            _show(outcome.error)
-            console.say(f"try again: {_again(outcome.job)}")
-    rows = [
-        (
-            outcome.job.recipe.name,
-            outcome.wheel.version,
-            outcome.wheel.path.name,
-            f"{outcome.wheel.size / 1024:.0f} KiB",
-            "fresh" if outcome.fresh else f"{outcome.seconds:.0f}",
-            outcome.wheel.sha256,
-        )
-        for outcome in outcomes
-        if outcome.wheel
-    ]
-    if rows:
-        console.table(("project", "version", "wheel", "size", "seconds", "SHA-256"), rows)
-
-
-def _again(job: pipeline.Job) -> str:
-    baseline = " --baseline" if job.baseline else ""
-    return f"nox -s build-{job.recipe.name} -- --release {job.release.version}{baseline}"
 
 
 def _show_install_lines(workspace: Workspace, outcomes: Sequence[pipeline.Outcome]) -> None:
@@ -211,159 +153,10 @@ def serve(port: int | None) -> None:
 
 @commands.command()
 @click.argument("projects", nargs=-1)
-@click.option("--release", "versions", multiple=True, metavar="X", help="A release; repeatable.")
-@click.option("--all-releases", is_flag=True, help="Every release that the recipe carries.")
-@click.option("--quick", is_flag=True, help="Fewer runs, and not upstream's own tests.")
-@click.option("--afresh", is_flag=True, help="Forget the results that are kept.")
-def prove(
-    projects: tuple[str, ...],
-    versions: tuple[str, ...],
-    *,
-    all_releases: bool,
-    quick: bool,
-    afresh: bool,
-) -> int:
-    """Put the wheels of PROJECTS (all recipes when none is named) to the proof."""
-    # Imported here: a build with nothing to do need not wait for what only the proof needs.
-    from freewheel.proof import proving, report  # noqa: PLC0415
-
-    started = time.monotonic()
-    workspace = find_workspace()
-    wanted = [
-        _plan(workspace, projects, versions, all_releases=all_releases, baseline=baseline)
-        for baseline in (False, True)
-    ]
-    proving.check_probes(workspace, [(job.recipe, job.release) for job in wanted[0]])
-    with console.Board() as board:
-        outcomes = pipeline.build(workspace, [*wanted[0], *wanted[1]], board)
-        failed = [outcome for outcome in outcomes if outcome.error]
-        if failed:
-            _show_outcomes(failed)
-            raise ProofError(
-                f"{len(failed)} of {len(outcomes)} wheels could not be built",
-                hint="mend what is said above, then prove again",
-            )
-        half = len(outcomes) // 2
-        cases = [
-            proving.load_case(workspace, one.job.recipe, one.job.release, (one.wheel, other.wheel))
-            for one, other in zip(outcomes[:half], outcomes[half:], strict=True)
-        ]
-        proofs = proving.prove(workspace, cases, board, quick=quick, afresh=afresh)
-    for proof in proofs:
-        _show_proof(workspace, proof)
-    console.say(f"report: {report.write(workspace).relative_to(workspace.root)}")
-    console.say(f"{console.duration(time.monotonic() - started)} in all")
-    problems = [f"{proof.case.title}: {line}" for proof in proofs for line in proof.problems]
-    if problems:
-        raise UnprovenError(
-            "not every wheel stood the proof",
-            problems=problems,
-            hint="a wheel without a certificate is not published; docs/proof.md tells what each "
-            "verdict asks for",
-        )
-    return 0
-
-
-@commands.command()
-@click.argument("projects", nargs=-1)
-@click.option("--release", "versions", multiple=True, metavar="X", help="A release; repeatable.")
-@click.option("--all-releases", is_flag=True, help="Every release that the recipe carries.")
-@click.option("--baseline", is_flag=True, help="Without patches: what the release has.")
-@click.option("--seconds", type=float, help="How long each stress program works.")
-def tsan(
-    projects: tuple[str, ...],
-    versions: tuple[str, ...],
-    *,
-    all_releases: bool,
-    baseline: bool,
-    seconds: float | None,
-) -> None:
-    """Run the probes and stress programs of PROJECTS under ThreadSanitizer."""
-    # Imported here, as in `prove`.
-    from freewheel.proof import proving  # noqa: PLC0415
-    from freewheel.proof.races import Origin  # noqa: PLC0415
-    from freewheel.proof.sanitizer import require_clean  # noqa: PLC0415
-
-    workspace = find_workspace()
-    jobs = _plan(workspace, projects, versions, all_releases=all_releases, baseline=baseline)
-    with console.Board() as board:
-        results = [
-            proving.look_for_races(
-                workspace, job.recipe, job.release, board, baseline=baseline, seconds=seconds
-            )
-            for job in jobs
-        ]
-    rows = [
-        (
-            result.project,
-            result.version,
-            str(len(result.runs)),
-            str(len(result.of(Origin.PROJECT))),
-            str(len(result.of(Origin.CALLED))),
-            str(len(result.of(Origin.ELSEWHERE))),
-        )
-        for result in results
-    ]
-    columns = ("project", "version", "programs", "races of its own", "called by it", "elsewhere")
-    console.table(columns, rows)
-    require_clean(results)
-
-
-@commands.command(name="certificate-schema")
-def certificate_schema() -> None:
-    """Print the JSON Schema of certificates."""
-    console.say(json.dumps(certificate.schema(), indent=1, sort_keys=True))
-
-
-def _show_proof(workspace: Workspace, proof: Proof) -> None:
-    console.say(proof.case.title)
-    rows = [
-        (
-            probe.defect,
-            _told(found.baseline),
-            _told(found.patched),
-            f"{found.chance:.1e}",
-            f"{found.bound:.1%}",
-            str(found.verdict),
-        )
-        for probe, found in proof.findings
-    ]
-    rows += [
-        (found.stress.name, _told(found.baseline), _told(found.patched), "", "", "")
-        for found in proof.stress
-    ]
-    columns = ("defect", "baseline", "patched", "by chance", "at most", "verdict")
-    console.table(columns, rows)
-    for suite in proof.suites:
-        made = suite.comparison
-        console.say(
-            f"upstream's tests, {suite.threads} at once: baseline {_counted(made.baseline)}; "
-            f"patched {_counted(made.patched)}"
-        )
-        console.say(
-            f"  {len(made.newly_failing)} newly failing, {len(made.newly_passing)} newly passing, "
-            f"{len(made.failing_on_both)} failing on both ({len(made.unexplained)} unexplained), "
-            f"{len(made.flaky)} flaky"
-        )
-    if proof.certificate:
-        console.say(f"certificate: {proof.certificate.relative_to(workspace.root)}")
-    console.say()
-
-
-def _told(tally: Tally) -> str:
-    return _counted(tally.endings)
-
-
-def _counted(numbers: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in numbers.items())
-
-
-@commands.command()
-@click.argument("projects", nargs=-1)
 def publish(projects: tuple[str, ...]) -> None:
     """Upload the certified wheels of PROJECTS (all in wheels/ by default) and compare them."""
     workspace = find_workspace()
-    verified = pipeline.verified_wheels(workspace, _chosen(workspace, projects))
+    verified = pipeline.verified_wheels(workspace, selection.chosen_recipes(workspace, projects))
     for wheel in verified:
         audit.audit(wheel.path)
     wheels = certificate.all_certified(
@@ -425,7 +218,7 @@ def lock_wheels(projects: tuple[str, ...]) -> None:
 
 def _verified_records(workspace: Workspace, projects: Sequence[str]) -> list[inputs.Record]:
     """The records of the wheels in wheels/, all of which still have the bytes they name."""
-    chosen = _chosen(workspace, projects)
+    chosen = selection.chosen_recipes(workspace, projects)
     verified = {wheel.path for wheel in pipeline.verified_wheels(workspace, chosen)}
     records = inputs.read_records(workspace.wheels)
     return [record for record in records if record.wheel in verified]
@@ -466,7 +259,5 @@ def doctor() -> int:
     return 1 if any(finding.state == "missing" for finding in findings) else 0
 
 
-def _show(error: FreewheelError) -> None:
-    if error.output.strip():
-        console.replay("what the command printed", error.output.rstrip())
-    console.fail(str(error))
+for command in proof_commands.ALL:
+    commands.add_command(command)

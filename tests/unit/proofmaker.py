@@ -15,6 +15,7 @@ from freewheel.proof import certificate, control
 from freewheel.proof.issuing import Evidence, StressFinding, SuiteFinding, issue
 from freewheel.proof.programs import Outcome, Probe, Programs, Stress
 from freewheel.proof.sanitizer import SanitizerResult
+from freewheel.proof.scaling import Figure, Ratio
 from freewheel.proof.suite_results import (
     Comparison,
     Difference,
@@ -91,6 +92,30 @@ def make_tally(
         endings={name: count for name, count in counted.items() if count},
         seconds=1.25,
         said=said,
+    )
+
+
+def make_figure() -> Figure:
+    """A case that the patches make twice as fast in one thread, and eight times in two."""
+    rates = {
+        "baseline": {"1 thread": 1000.0, "2 threads": 500.0, "2 processes": 2000.0},
+        "patched": {"1 thread": 2000.0, "2 threads": 4000.0, "2 processes": 4100.0},
+    }
+
+    def ratio(value: float) -> Ratio:
+        return Ratio(median=value, lowest=value * 0.9, highest=value * 1.1)
+
+    return Figure(
+        program="bench",
+        case="go",
+        title="go <there>",
+        workers=2,
+        rounds=5,
+        one=ratio(2.0),
+        several=ratio(8.0),
+        baseline_scaling=ratio(0.25),
+        patched_scaling=ratio(0.976),
+        rates=rates,
     )
 
 
@@ -181,6 +206,7 @@ def make_evidence(directory: Path, *, quick: bool = False, said: str = "") -> Ev
             suppressed=(("race_top:unicode_hash", 3),),
             broken=(),
         ),
+        figures=(make_figure(),),
         interpreter=Interpreter(
             path=Path("python3.14t"), version="3.14.7", build="3.14.7 (main)", origin="PATH"
         ),

@@ -43,6 +43,17 @@ seconds = 30
 """
 
 
+BENCHMARK = """\
+[tool.freewheel.benchmark]
+title = "going and coming"
+use = "supported"
+seconds = 30
+[tool.freewheel.benchmark.cases]
+go = "go there"
+come_back = "and back again"
+"""
+
+
 def program(declaration: str) -> str:
     """A program with that declaration, written as the specification has it."""
     lines = [f"# {line}" if line else "#" for line in declaration.splitlines()]
@@ -206,17 +217,38 @@ def test_a_mistake_in_a_stress_program_is_named_with_its_file_and_key(
     assert reason in problem
 
 
+def test_a_benchmark_says_what_it_measures(tmp_path: Path) -> None:
+    path = write(tmp_path, program(BENCHMARK), "bench.py")
+
+    (found,) = load(tmp_path).benchmarks
+
+    assert (found.path, found.name, found.seconds) == (path, "bench", 30)
+    assert found.cases == {"go": "go there", "come_back": "and back again"}
+
+
+def test_a_benchmark_without_cases_is_refused(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        program(BENCHMARK.split("[tool.freewheel.benchmark.cases]", maxsplit=1)[0]),
+        "bench.py",
+    )
+
+    (problem,) = problems(tmp_path)
+
+    assert problem.startswith("speedy/bench.py: cases: ")
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
         ('"""Says nothing of itself."""\n', "0 blocks"),
         (program(PROBE) + program(PROBE), "2 blocks"),
         (program('[tool.freewheel.probe]\ndefect = "S1'), "not valid TOML"),
-        (program('dependencies = ["speedy"]'), "needs either"),
-        (program("[tool.freewheel]\nprobe = 1\nstress = 1"), "needs either"),
-        (program("[tool]\nfreewheel = 1"), "needs either"),
-        (program("tool = 1"), "needs either"),
-        (program(PROBE + STRESS), "needs either"),
+        (program('dependencies = ["speedy"]'), "needs one of"),
+        (program("[tool.freewheel]\nprobe = 1\nstress = 1"), "needs one of"),
+        (program("[tool]\nfreewheel = 1"), "needs one of"),
+        (program("tool = 1"), "needs one of"),
+        (program(PROBE + STRESS), "needs one of"),
         (program(PROBE.replace("S1", "S2")), "is about S2"),
     ],
 )
@@ -254,9 +286,8 @@ def test_all_problems_of_all_files_are_told_at_once(tmp_path: Path) -> None:
 def test_every_program_of_the_project_is_valid(project: str) -> None:
     programs = load_programs(ROOT / "probes", project)
 
-    assert {program.path for program in (*programs.probes, *programs.stress)} == set(
-        (ROOT / "probes" / project).glob("*.py")
-    )
+    every = (*programs.probes, *programs.stress, *programs.benchmarks)
+    assert {program.path for program in every} == set((ROOT / "probes" / project).glob("*.py"))
     assert programs.probes
 
 

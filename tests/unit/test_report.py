@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from freewheel.proof.report import Uncertified, chance, percent, render
+from freewheel.proof.report import Uncertified, chance, figure, percent, render
 from tests.unit.proofmaker import certify, make_evidence
 
 VOID = {"meta", "br", "link", "img", "hr", "input"}
@@ -69,6 +69,10 @@ def test_a_certificate_is_all_there(tmp_path: Path) -> None:
         "<code>race_top:unicode_hash</code>",
         "it expects &lt;a leak&gt;",
         "with patches 1 of 4 fail",
+        "go &lt;there&gt;",
+        "2.00 times the rate without patches (1.80 to 2.20)",
+        "8.00 times in 2 threads (7.20 to 8.80)",
+        "0.976 of what 2 processes do (0.878 to 1.07); without patches 0.250",
         "nox -s prove-demo -- --release 1.0 --afresh",
     ):
         assert told in text
@@ -80,6 +84,14 @@ def test_wheels_without_a_certificate_are_named() -> None:
     check(page)
     assert "demo-1.0.whl" in page
     assert "there is no certificate" in page
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(0.976, "0.976"), (1.0, "1.00"), (7.449, "7.45"), (40.6, "40.6"), (1234.5, "1,234")],
+)
+def test_figures(value: float, told: str) -> None:
+    assert figure(value) == told
 
 
 @pytest.mark.parametrize(

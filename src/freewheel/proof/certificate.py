@@ -27,6 +27,7 @@ SCHEMA_ID: Literal["urn:freewheel:certificate:1"] = "urn:freewheel:certificate:1
 Kind = Literal["quick", "full"]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -170,6 +171,35 @@ class Suite(_Part):
     left_out: dict[str, Count]
 
 
+class Ratio(_Part):
+    """A ratio of rates: its median and extremes over all rounds."""
+
+    median: Positive
+    lowest: Positive
+    highest: Positive
+
+
+class Figure(_Part):
+    """A case of a benchmark, measured on both wheels in turn.
+
+    ``one`` and ``several`` are the patched wheel's rate by the baseline's, in one thread and in
+    ``workers`` threads; ``baseline_scaling`` and ``patched_scaling`` the rate of ``workers``
+    threads by that of as many processes. ``rates`` are operations per second, medians over the
+    rounds, by wheel and then by how the work was shared out.
+    """
+
+    program: str
+    case: str
+    title: str
+    workers: Count
+    rounds: Count
+    one: Ratio
+    several: Ratio
+    baseline_scaling: Ratio
+    patched_scaling: Ratio
+    rates: dict[Literal["baseline", "patched"], dict[str, Positive]]
+
+
 class SanitizedProgram(_Part):
     """One program under ThreadSanitizer."""
 
@@ -218,6 +248,7 @@ class Certificate(_Part):
     stress: list[Stress]
     suites: list[Suite]
     sanitizer: Sanitizer | None
+    figures: list[Figure]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

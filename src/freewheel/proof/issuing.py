@@ -15,6 +15,7 @@ from freewheel.proof import control
 from freewheel.proof.programs import Probe, Stress
 from freewheel.proof.races import Origin
 from freewheel.proof.sanitizer import SanitizerResult, describe
+from freewheel.proof.scaling import Figure
 from freewheel.proof.suite_results import Comparison
 from freewheel.recipe import Release
 from freewheel.verify import BaselineWheel, VerifiedWheel
@@ -52,6 +53,7 @@ class Evidence:
     stress: Sequence[StressFinding]
     suites: Sequence[SuiteFinding]
     sanitized: SanitizerResult | None
+    figures: Sequence[Figure]
     interpreter: Interpreter
     machine: Facts
     started: datetime
@@ -101,6 +103,7 @@ def issue(evidence: Evidence) -> form.Certificate:
         stress=[_stress(found) for found in evidence.stress],
         suites=[_suite(found) for found in evidence.suites],
         sanitizer=_sanitizer(evidence.sanitized) if evidence.sanitized else None,
+        figures=[form.Figure.model_validate(asdict(figure)) for figure in evidence.figures],
     )
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypedDict
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from pydantic import (
@@ -53,6 +53,7 @@ EXIT_CODES = {
     NOT_RUN: Outcome.NOT_RUN,
 }
 
+_KINDS = ("probe", "stress", "benchmark")
 Use = Literal["supported", "misuse"]
 Need = Literal["postgresql"]
 
@@ -113,11 +114,22 @@ class Stress(Program):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Benchmark(Program):
+    """A program whose functions can be measured; ``cases`` says what each does, by its name.
+
+    ``seconds`` is what one measurement may take on top of the time that it measures.
+    """
+
+    cases: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Programs:
     """All programs of a project, by name."""
 
     probes: tuple[Probe, ...]
     stress: tuple[Stress, ...]
+    benchmarks: tuple[Benchmark, ...] = ()
 
     def probe(self, defect: str) -> Probe | None:
         """The probe of that defect, if there is one."""
@@ -145,6 +157,7 @@ def _failure(value: str) -> str:
 Sentence = Annotated[str, StringConstraints(min_length=1, max_length=120, pattern=r"^[^\n]+$")]
 Specifiers = Annotated[str, AfterValidator(_specifiers)]
 Failure = Annotated[str, AfterValidator(_failure)]
+_CaseName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -187,6 +200,10 @@ class _StressTable(_Table):
     work: _Work
 
 
+class _BenchmarkTable(_Table):
+    cases: Annotated[dict[_CaseName, Sentence], Field(min_length=1)]
+
+
 # ------------------------------------------------------------------------------------- loading
 
 
@@ -195,22 +212,23 @@ def load_programs(directory: Path, project: str) -> Programs:
 
     Raises ProbeError with the problems of all files.
     """
-    probes: list[Probe] = []
-    stress: list[Stress] = []
+    programs: list[Probe | Stress | Benchmark] = []
     problems: list[str] = []
     for path in sorted((directory / project).glob("*.py")):
         try:
-            program = _load(path, project)
+            programs.append(_load(path, project))
         except ProbeError as error:
             problems += error.problems
-        else:
-            (probes if isinstance(program, Probe) else stress).append(program)  # type: ignore[arg-type]
     if problems:
         raise _invalid(problems)
-    return Programs(probes=tuple(probes), stress=tuple(stress))
+    return Programs(
+        probes=tuple(program for program in programs if isinstance(program, Probe)),
+        stress=tuple(program for program in programs if isinstance(program, Stress)),
+        benchmarks=tuple(program for program in programs if isinstance(program, Benchmark)),
+    )
 
 
-def _load(path: Path, project: str) -> Probe | Stress:
+def _load(path: Path, project: str) -> Probe | Stress | Benchmark:
     where = f"{project}/{path.name}"
     blocks = [m for m in _BLOCK.finditer(path.read_text(encoding="utf-8")) if m["type"] == "script"]
     if len(blocks) != 1:
@@ -225,28 +243,49 @@ def _load(path: Path, project: str) -> Probe | Stress:
         raise _invalid([f"{where}: its declaration is not valid TOML: {error}"]) from error
     for name in ("tool", "freewheel"):
         declared = declared.get(name) if isinstance(declared, dict) else None
-    if not isinstance(declared, dict) or len(declared.keys() & {"probe", "stress"}) != 1:
-        raise _invalid([f"{where}: needs either [tool.freewheel.probe] or [tool.freewheel.stress]"])
+    if not isinstance(declared, dict) or len(declared.keys() & _KINDS) != 1:
+        kinds = ", ".join(f"[tool.freewheel.{kind}]" for kind in _KINDS)
+        raise _invalid([f"{where}: needs one of {kinds}, and no other"])
     try:
         if "probe" in declared:
             return _to_probe(path, project, _ProbeTable.model_validate(declared["probe"]))
-        return _to_stress(path, project, _StressTable.model_validate(declared["stress"]))
+        if "stress" in declared:
+            return _to_stress(path, project, _StressTable.model_validate(declared["stress"]))
+        table = _BenchmarkTable.model_validate(declared["benchmark"])
+        return Benchmark(**_common(path, project, table), cases=table.cases)
     except ValidationError as error:
         raise _invalid([f"{where}: {problem}" for problem in _described(error)]) from error
+
+
+class _Common(TypedDict):
+    path: Path
+    project: str
+    title: str
+    use: Use
+    needs: tuple[Need, ...]
+    seconds: float
+    memory: int
+    alone: bool
+
+
+def _common(path: Path, project: str, table: _Table) -> _Common:
+    return {
+        "path": path,
+        "project": project,
+        "title": table.title,
+        "use": table.use,
+        "needs": tuple(table.needs),
+        "seconds": table.seconds,
+        "memory": table.memory,
+        "alone": table.alone,
+    }
 
 
 def _to_probe(path: Path, project: str, table: _ProbeTable) -> Probe:
     if path.stem != table.defect:
         raise _invalid([f"{project}/{path.name}: is about {table.defect}, so call it by that name"])
     return Probe(
-        path=path,
-        project=project,
-        title=table.title,
-        use=table.use,
-        needs=tuple(table.needs),
-        seconds=table.seconds,
-        memory=table.memory,
-        alone=table.alone,
+        **_common(path, project, table),
         defect=table.defect,
         releases=SpecifierSet(table.releases),
         passes=table.passes,
@@ -258,14 +297,7 @@ def _to_probe(path: Path, project: str, table: _ProbeTable) -> Probe:
 
 def _to_stress(path: Path, project: str, table: _StressTable) -> Stress:
     return Stress(
-        path=path,
-        project=project,
-        title=table.title,
-        use=table.use,
-        needs=tuple(table.needs),
-        seconds=table.seconds,
-        memory=table.memory,
-        alone=table.alone,
+        **_common(path, project, table),
         quick_seconds=table.work.quick,
         full_seconds=table.work.full,
     )

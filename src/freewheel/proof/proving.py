@@ -16,20 +16,20 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from packaging.version import Version
-
 from freewheel import files, git, index
 from freewheel.console import Board
-from freewheel.errors import CertificateError, ProbeError
+from freewheel.errors import CertificateError
 from freewheel.machine import facts
-from freewheel.machine.interpreter import find_interpreter
+from freewheel.machine.interpreter import Interpreter, find_interpreter
 from freewheel.machine.postgres import running_postgres
 from freewheel.patches import Patch, read_series
-from freewheel.proof import certificate, control
+from freewheel.proof import certificate, control, scaling
+from freewheel.proof.cases import Case
 from freewheel.proof.issuing import Evidence, StressFinding, SuiteFinding, issue
 from freewheel.proof.kept import Kept, Subject, harness_digest
 from freewheel.proof.programs import Outcome, Probe, Program, Programs, Stress, load_programs
 from freewheel.proof.sanitizer import SanitizerResult, sanitize
+from freewheel.proof.scaling import Figure
 from freewheel.proof.suite_results import Comparison
 from freewheel.proof.suites import Wheels, chosen_pass, prove_suite, suite_digest
 from freewheel.proof.trial import (
@@ -41,37 +41,7 @@ from freewheel.proof.trial import (
     run_stress,
 )
 from freewheel.recipe import Recipe, Release
-from freewheel.verify import BaselineWheel, VerifiedWheel
 from freewheel.workspace import Workspace
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """A release that is put to the proof: its two wheels and what there is to run on them."""
-
-    recipe: Recipe
-    release: Release
-    patched: VerifiedWheel
-    baseline: BaselineWheel
-    programs: Programs
-    series: tuple[Patch, ...]
-
-    @property
-    def title(self) -> str:
-        return f"{self.recipe.name} {self.patched.version}"
-
-    @property
-    def slug(self) -> str:
-        return f"{self.recipe.name}-{self.patched.version}"
-
-    def patches_for(self, defect: str) -> list[str]:
-        """The names of the patches that claim to mend a defect."""
-        return [patch.name for patch in self.series if defect in patch.defects]
-
-    @property
-    def probes(self) -> tuple[Probe, ...]:
-        """The probes that concern this release, patched or not."""
-        return tuple(p for p in self.programs.probes if Version(self.release.version) in p.releases)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +57,7 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Bench:
+class _Trials:
     """What all runs of a case share."""
 
     case: Case
@@ -97,51 +67,6 @@ class _Bench:
     kept: Kept
     afresh: bool
     quick: bool
-
-
-# ---------------------------------------------------------------------------- what is to be proven
-
-
-def load_case(
-    workspace: Workspace,
-    recipe: Recipe,
-    release: Release,
-    wheels: Sequence[VerifiedWheel | BaselineWheel | None],
-) -> Case:
-    """The case of a release, given its two wheels in any order."""
-    (patched,) = (wheel for wheel in wheels if isinstance(wheel, VerifiedWheel))
-    (baseline,) = (wheel for wheel in wheels if isinstance(wheel, BaselineWheel))
-    return Case(
-        recipe=recipe,
-        release=release,
-        patched=patched,
-        baseline=baseline,
-        programs=load_programs(workspace.probes, recipe.name),
-        series=read_series(release),
-    )
-
-
-def check_probes(workspace: Workspace, chosen: Sequence[tuple[Recipe, Release]]) -> None:
-    """No patch without a probe: before anything is built. Raises ProbeError with every gap."""
-    problems: list[str] = []
-    for recipe, release in chosen:
-        programs = load_programs(workspace.probes, recipe.name)
-        for patch in read_series(release):
-            for defect in patch.defects:
-                probe = programs.probe(defect)
-                where = f"{recipe.name} {release.version}: {patch.name}"
-                if probe is None:
-                    problems.append(f"{where} mends {defect}, for which there is no probe")
-                elif Version(release.version) not in probe.releases:
-                    problems.append(
-                        f"{where} mends {defect}, which by its probe only {probe.releases} have"
-                    )
-    if problems:
-        raise ProbeError(
-            "no patch without a probe that fails without it",
-            problems=problems,
-            hint="write probes/<project>/<defect>.py; docs/probes.md tells how",
-        )
 
 
 # ------------------------------------------------------------------------------------ the proof
@@ -167,34 +92,36 @@ def prove(
     ):
         proofs = []
         for case in cases:
-            scratch = files.empty_directory(
-                workspace.work / f"proof-{case.title}".replace(" ", "-")
-            )
-            bench = _Bench(
+            scratch = files.empty_directory(workspace.work / f"proof-{case.slug}")
+            trials = _Trials(
                 case=case,
-                environments={
-                    "baseline": make_environment(
-                        scratch / "baseline", case.baseline.path, interpreter
-                    ),
-                    "patched": make_environment(
-                        scratch / "patched", case.patched.path, interpreter
-                    ),
-                },
+                environments=_environments(case, scratch, interpreter),
                 services=services,
                 scratch=scratch,
                 kept=Kept(workspace.proof),
                 afresh=afresh,
                 quick=quick,
             )
-            proofs.append(_prove(workspace, bench, board))
+            proofs.append(_prove(workspace, trials, board))
             shutil.rmtree(scratch)
         return proofs
+
+
+def _environments(case: Case, scratch: Path, interpreter: Interpreter) -> dict[str, Environment]:
+    return {
+        "baseline": make_environment(scratch / "baseline", case.baseline.path, interpreter),
+        "patched": make_environment(scratch / "patched", case.patched.path, interpreter),
+    }
 
 
 @contextmanager
 def _services(cases: Sequence[Case]) -> Iterator[dict[str, str]]:
     """Start what the programs of the cases need."""
-    programs = [p for case in cases for p in (*case.probes, *case.programs.stress)]
+    programs = [
+        program
+        for case in cases
+        for program in (*case.probes, *case.programs.stress, *case.programs.benchmarks)
+    ]
     if any("postgresql" in program.needs for program in programs):
         with running_postgres() as dsn:
             yield {POSTGRES_DSN: dsn}
@@ -202,16 +129,16 @@ def _services(cases: Sequence[Case]) -> Iterator[dict[str, str]]:
         yield {}
 
 
-def _prove(workspace: Workspace, bench: _Bench, board: Board) -> Proof:
-    case, started = bench.case, datetime.now(UTC)
+def _prove(workspace: Workspace, trials: _Trials, board: Board) -> Proof:
+    case, started = trials.case, datetime.now(UTC)
     with board.stage(case.title, "probes"):
-        findings = _negative_control(bench)
+        findings = _negative_control(trials)
     with board.stage(case.title, "stress"):
-        stress = tuple(_stress(bench, program) for program in case.programs.stress)
+        stress = tuple(_stress(trials, program) for program in case.programs.stress)
     suites: tuple[SuiteFinding, ...] = ()
-    if not bench.quick and case.recipe.suite:
+    if not trials.quick and case.recipe.suite:
         with board.stage(case.title, "upstream's tests"):
-            suites = tuple(_suites(workspace, bench))
+            suites = tuple(_suites(workspace, trials))
     problems = list(_problems(findings, stress, suites))
     path = None
     if problems:
@@ -225,13 +152,14 @@ def _prove(workspace: Workspace, bench: _Bench, board: Board) -> Proof:
             findings=findings,
             stress=stress,
             suites=suites,
-            sanitized=_sanitized(bench),
-            interpreter=bench.environments["patched"].interpreter,
+            sanitized=_sanitized(trials),
+            figures=tuple(_figures(trials)),
+            interpreter=trials.environments["patched"].interpreter,
             machine=facts.look(),
             started=started,
             finished=datetime.now(UTC),
             commit=git.clean_commit(workspace.root),
-            quick=bench.quick,
+            quick=trials.quick,
         )
         path = _certify(case, issue(evidence))
         index.attach(workspace.simple, case.recipe.name, case.patched.path, certificate.SUFFIX)
@@ -310,23 +238,62 @@ def look_for_races(
     return found
 
 
+def measure(
+    workspace: Workspace, cases: Sequence[Case], board: Board, *, rounds: int, seconds: float
+) -> list[tuple[Case, list[Figure]]]:
+    """Measure each case's benchmarks on both wheels; kept for the certificate.
+
+    ``seconds`` is how long one measurement works; there are six in a round of each case.
+    """
+    interpreter = find_interpreter(workspace)
+    processor = facts.look().processor
+    kept = Kept(workspace.proof)
+    found = []
+    with (
+        files.locked(workspace.locks / "proof.lock", what="a proof"),
+        _services(cases) as services,
+    ):
+        for case in cases:
+            scratch = files.empty_directory(workspace.work / f"bench-{case.slug}")
+            environments = _environments(case, scratch, interpreter)
+            figures = []
+            for program in case.programs.benchmarks:
+                with board.stage(case.title, program.name):
+                    measured = list(
+                        scaling.measure(
+                            program,
+                            environments,
+                            scratch,
+                            rounds=rounds,
+                            seconds=seconds,
+                            services=services if program.needs else {},
+                        )
+                    )
+                subject = scaling.subject(program, environments, processor)
+                kept.write(subject, scaling.to_json(measured))
+                figures += measured
+            found.append((case, figures))
+            shutil.rmtree(scratch)
+    return found
+
+
 # ------------------------------------------------------------------------------------ its parts
 
 
-def _negative_control(bench: _Bench) -> tuple[tuple[Probe, control.Finding], ...]:
+def _negative_control(trials: _Trials) -> tuple[tuple[Probe, control.Finding], ...]:
     """Every probe that concerns the release, on both wheels: side by side where they may be."""
-    trials = [(probe, wheel) for probe in bench.case.probes for wheel in bench.environments]
+    pairs = [(probe, wheel) for probe in trials.case.probes for wheel in trials.environments]
     runs: dict[tuple[str, str], list[Run]] = {}
 
-    def run(trial: tuple[Probe, str]) -> None:
-        probe, wheel = trial
-        runs[probe.defect, wheel] = _runs_of(bench, probe, wheel)
+    def run(pair: tuple[Probe, str]) -> None:
+        probe, wheel = pair
+        runs[probe.defect, wheel] = _runs_of(trials, probe, wheel)
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        list(pool.map(run, [trial for trial in trials if not trial[0].alone]))
-    for trial in trials:
-        if trial[0].alone:
-            run(trial)
+        list(pool.map(run, [pair for pair in pairs if not pair[0].alone]))
+    for pair in pairs:
+        if pair[0].alone:
+            run(pair)
     return tuple(
         (
             probe,
@@ -334,44 +301,44 @@ def _negative_control(bench: _Bench) -> tuple[tuple[Probe, control.Finding], ...
                 probe,
                 control.tally(runs[probe.defect, "baseline"]),
                 control.tally(runs[probe.defect, "patched"]),
-                claimed=bool(bench.case.patches_for(probe.defect)),
-                quick=bench.quick,
+                claimed=bool(trials.case.patches_for(probe.defect)),
+                quick=trials.quick,
             ),
         )
-        for probe in bench.case.probes
+        for probe in trials.case.probes
     )
 
 
-def _runs_of(bench: _Bench, probe: Probe, wheel: str) -> list[Run]:
+def _runs_of(trials: _Trials, probe: Probe, wheel: str) -> list[Run]:
     """The runs that are kept, and as many more as are wanted; few where nothing is claimed."""
-    few = bench.quick or not bench.case.patches_for(probe.defect)
+    few = trials.quick or not trials.case.patches_for(probe.defect)
     on_baseline, on_patched = control.runs_wanted(probe, quick=few)
     wanted = on_baseline if wheel == "baseline" else on_patched
     one = partial(
         run_program,
         probe,
-        bench.environments[wheel],
-        bench.scratch,
-        services=_services_for(bench, probe),
+        trials.environments[wheel],
+        trials.scratch,
+        services=_services_for(trials, probe),
     )
-    return _kept_or_run(bench, _subject(bench, probe, wheel), wanted, one)
+    return _kept_or_run(trials, _subject(trials, probe, wheel), wanted, one)
 
 
-def _stress(bench: _Bench, stress: Stress) -> StressFinding:
+def _stress(trials: _Trials, stress: Stress) -> StressFinding:
     """A stress program on both wheels; on the baseline only to see what it does, so shortly."""
-    work = stress.quick_seconds if bench.quick else stress.full_seconds
+    work = stress.quick_seconds if trials.quick else stress.full_seconds
 
     def tally(wheel: str, seconds: float) -> control.Tally:
-        subject = _subject(bench, stress, wheel, work=f"{seconds:g}")
+        subject = _subject(trials, stress, wheel, work=f"{seconds:g}")
         one = partial(
             run_stress,
             stress,
-            bench.environments[wheel],
-            bench.scratch,
+            trials.environments[wheel],
+            trials.scratch,
             work=seconds,
-            services=_services_for(bench, stress),
+            services=_services_for(trials, stress),
         )
-        return control.tally(_kept_or_run(bench, subject, 1, one))
+        return control.tally(_kept_or_run(trials, subject, 1, one))
 
     return StressFinding(
         stress=stress,
@@ -381,12 +348,14 @@ def _stress(bench: _Bench, stress: Stress) -> StressFinding:
     )
 
 
-def _suites(workspace: Workspace, bench: _Bench) -> Iterator[SuiteFinding]:
+def _suites(workspace: Workspace, trials: _Trials) -> Iterator[SuiteFinding]:
     """Upstream's suite, in one thread and then in several; what is kept is not run again."""
-    recipe, release = bench.case.recipe, bench.case.release
-    interpreter = bench.environments["patched"].interpreter
+    recipe, release = trials.case.recipe, trials.case.release
+    interpreter = trials.environments["patched"].interpreter
     wheels = Wheels(
-        baseline=bench.case.baseline.path, patched=bench.case.patched.path, interpreter=interpreter
+        baseline=trials.case.baseline.path,
+        patched=trials.case.patched.path,
+        interpreter=interpreter,
     )
     for parallel in (False, True):
         if parallel and not (recipe.suite and recipe.suite.parallel):
@@ -395,19 +364,19 @@ def _suites(workspace: Workspace, bench: _Bench) -> Iterator[SuiteFinding]:
         subject = Subject(
             kind=f"{recipe.name}-suite",
             facts={
-                "baseline": bench.case.baseline.sha256,
-                "patched": bench.case.patched.sha256,
+                "baseline": trials.case.baseline.sha256,
+                "patched": trials.case.patched.sha256,
                 "suite": suite_digest(recipe, release, parallel=parallel),
                 "explained": repr((part.failing, part.outdated)),
                 "interpreter": interpreter.build,
             },
         )
-        kept = None if bench.afresh else bench.kept.read(subject)
+        kept = None if trials.afresh else trials.kept.read(subject)
         if kept:
             comparison = Comparison.from_json(kept)
         else:
             comparison = prove_suite(workspace, recipe, release, wheels, parallel=parallel)
-            bench.kept.write(subject, comparison.to_json())
+            trials.kept.write(subject, comparison.to_json())
         yield SuiteFinding(threads=part.threads, comparison=comparison)
 
 
@@ -423,19 +392,26 @@ def sanitized_subject(release: Release, series: Sequence[Patch], programs: Progr
     )
 
 
-def _sanitized(bench: _Bench) -> SanitizerResult | None:
+def _sanitized(trials: _Trials) -> SanitizerResult | None:
     """What `nox -s tsan` found of the same source, patches and programs, if it was run."""
-    case = bench.case
-    kept = bench.kept.read(sanitized_subject(case.release, case.series, case.programs))
+    case = trials.case
+    kept = trials.kept.read(sanitized_subject(case.release, case.series, case.programs))
     return SanitizerResult.from_json(kept) if kept else None
 
 
-def _services_for(bench: _Bench, program: Program) -> dict[str, str]:
-    return bench.services if program.needs else {}
+def _figures(trials: _Trials) -> Iterator[Figure]:
+    """What `nox -s bench-...` measured with the same bytes on the same processor, if it was run."""
+    for program in trials.case.programs.benchmarks:
+        subject = scaling.subject(program, trials.environments, facts.look().processor)
+        yield from scaling.from_json(trials.kept.read(subject) or ())
 
 
-def _subject(bench: _Bench, program: Program, wheel: str, **more: str) -> Subject:
-    environment = bench.environments[wheel]
+def _services_for(trials: _Trials, program: Program) -> dict[str, str]:
+    return trials.services if program.needs else {}
+
+
+def _subject(trials: _Trials, program: Program, wheel: str, **more: str) -> Subject:
+    environment = trials.environments[wheel]
     return Subject(
         kind=f"{program.project}-{program.name}",
         facts={
@@ -448,17 +424,17 @@ def _subject(bench: _Bench, program: Program, wheel: str, **more: str) -> Subjec
     )
 
 
-def _kept_or_run(bench: _Bench, subject: Subject, wanted: int, one: partial[Run]) -> list[Run]:
+def _kept_or_run(trials: _Trials, subject: Subject, wanted: int, one: partial[Run]) -> list[Run]:
     """Runs of a subject: those that are kept, then new ones, each kept as soon as it has ended.
 
     A run that could not run says nothing about the wheel, and is not kept.
     """
-    kept = [] if bench.afresh else [_to_run(item) for item in bench.kept.read(subject) or ()]
+    kept = [] if trials.afresh else [_to_run(item) for item in trials.kept.read(subject) or ()]
     fresh: list[Run] = []
     while len(kept) + len(fresh) < wanted:
         fresh.append(one())
         counted = [run for run in (*kept, *fresh) if run.outcome is not Outcome.NOT_RUN]
-        bench.kept.write(subject, [asdict(_shortened(run)) for run in counted])
+        trials.kept.write(subject, [asdict(_shortened(run)) for run in counted])
     return kept + fresh
 
 

@@ -6,6 +6,7 @@ around. It says nothing that is not in a certificate.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files as resources
@@ -67,6 +68,7 @@ def render(
     )
     environment.filters["percent"] = percent
     environment.filters["chance"] = chance
+    environment.filters["figure"] = figure
     ordered = sorted(certificates, key=lambda one: Version(one.wheel.release), reverse=True)
     ordered.sort(key=lambda one: one.wheel.project)
     return environment.get_template(_TEMPLATE).render(
@@ -79,6 +81,11 @@ def render(
 def percent(share: float) -> str:
     """A share as a person reads it: two digits that count."""
     return f"{share * 100:.2g} %" if share < 1 else "100 %"
+
+
+def figure(value: float) -> str:
+    """A ratio or a rate with three digits that count, and its thousands apart."""
+    return f"{value:,.{max(0, 2 - math.floor(math.log10(value)))}f}"
 
 
 def chance(value: float) -> str:

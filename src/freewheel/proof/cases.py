@@ -1,0 +1,86 @@
+"""What is put to the proof: a release with its two wheels, and no patch without a probe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from packaging.version import Version
+
+from freewheel.errors import ProbeError
+from freewheel.patches import Patch, read_series
+from freewheel.proof.programs import Probe, Programs, load_programs
+from freewheel.recipe import Recipe, Release
+from freewheel.verify import BaselineWheel, VerifiedWheel
+from freewheel.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A release that is put to the proof: its two wheels and what there is to run on them."""
+
+    recipe: Recipe
+    release: Release
+    patched: VerifiedWheel
+    baseline: BaselineWheel
+    programs: Programs
+    series: tuple[Patch, ...]
+
+    @property
+    def title(self) -> str:
+        return f"{self.recipe.name} {self.patched.version}"
+
+    @property
+    def slug(self) -> str:
+        return f"{self.recipe.name}-{self.patched.version}"
+
+    def patches_for(self, defect: str) -> list[str]:
+        """The names of the patches that claim to mend a defect."""
+        return [patch.name for patch in self.series if defect in patch.defects]
+
+    @property
+    def probes(self) -> tuple[Probe, ...]:
+        """The probes that concern this release, patched or not."""
+        return tuple(p for p in self.programs.probes if Version(self.release.version) in p.releases)
+
+
+def load_case(
+    workspace: Workspace,
+    recipe: Recipe,
+    release: Release,
+    wheels: Sequence[VerifiedWheel | BaselineWheel | None],
+) -> Case:
+    """The case of a release, given its two wheels in any order."""
+    (patched,) = (wheel for wheel in wheels if isinstance(wheel, VerifiedWheel))
+    (baseline,) = (wheel for wheel in wheels if isinstance(wheel, BaselineWheel))
+    return Case(
+        recipe=recipe,
+        release=release,
+        patched=patched,
+        baseline=baseline,
+        programs=load_programs(workspace.probes, recipe.name),
+        series=read_series(release),
+    )
+
+
+def check_probes(workspace: Workspace, chosen: Sequence[tuple[Recipe, Release]]) -> None:
+    """No patch without a probe: before anything is built. Raises ProbeError with every gap."""
+    problems: list[str] = []
+    for recipe, release in chosen:
+        programs = load_programs(workspace.probes, recipe.name)
+        for patch in read_series(release):
+            for defect in patch.defects:
+                probe = programs.probe(defect)
+                where = f"{recipe.name} {release.version}: {patch.name}"
+                if probe is None:
+                    problems.append(f"{where} mends {defect}, for which there is no probe")
+                elif Version(release.version) not in probe.releases:
+                    problems.append(
+                        f"{where} mends {defect}, which by its probe only {probe.releases} have"
+                    )
+    if problems:
+        raise ProbeError(
+            "no patch without a probe that fails without it",
+            problems=problems,
+            hint="write probes/<project>/<defect>.py; docs/probes.md tells how",
+        )

@@ -1,0 +1,54 @@
+"""Which recipes and releases the words of a command line mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import click
+
+from freewheel import pipeline
+from freewheel.recipe import Recipe, Release, choose_recipe, load_recipes
+from freewheel.workspace import Workspace
+
+release_option = click.option(
+    "--release", "versions", multiple=True, metavar="X", help="A release; repeatable."
+)
+all_releases_option = click.option(
+    "--all-releases", is_flag=True, help="Every release that the recipe carries."
+)
+
+
+def plan(
+    workspace: Workspace,
+    projects: Sequence[str],
+    versions: Sequence[str],
+    *,
+    all_releases: bool,
+    baseline: bool,
+) -> list[pipeline.Job]:
+    """The jobs for the chosen releases: every one, those named, or each recipe's default.
+
+    Raises click.UsageError for words that contradict each other.
+    """
+    if versions and all_releases:
+        raise click.UsageError("--release and --all-releases exclude each other")
+    if versions and len(projects) != 1:
+        raise click.UsageError("--release needs exactly one project")
+    choose = _chooser(versions, all_releases=all_releases)
+    return pipeline.plan(chosen_recipes(workspace, projects), choose, baseline=baseline)
+
+
+def chosen_recipes(workspace: Workspace, projects: Sequence[str]) -> list[Recipe]:
+    """The recipes of those projects; all of them when none is named."""
+    recipes = load_recipes(workspace.recipes, workspace.patches)
+    return [choose_recipe(recipes, name) for name in projects] or list(recipes)
+
+
+def _chooser(
+    versions: Sequence[str], *, all_releases: bool
+) -> Callable[[Recipe], Sequence[Release]]:
+    if all_releases:
+        return lambda recipe: recipe.releases
+    if versions:
+        return lambda recipe: [recipe.release(version) for version in versions]
+    return lambda recipe: [recipe.default_release]

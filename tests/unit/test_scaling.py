@@ -1,0 +1,124 @@
+"""Rates of benchmarks: measured by real processes, and what is made of them."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from freewheel.errors import ProofError
+from freewheel.machine.interpreter import Interpreter
+from freewheel.proof import scaling
+from freewheel.proof.programs import Benchmark
+from freewheel.proof.trial import Environment
+
+PROGRAM = """\
+import sys, threading, time
+
+def steady():
+    while True:
+        time.sleep(0.001)
+        yield 1
+
+def shared(lock=threading.Lock()):
+    # The threads of a process take turns; processes do not.
+    while True:
+        with lock:
+            time.sleep(0.002)
+        yield 1
+
+def cleaned():
+    try:
+        while True:
+            time.sleep(0.001)
+            yield 1
+    finally:
+        print("cleaned up")
+        with open(__file__ + ".cleaned", "a") as file:
+            file.write("x")
+
+def broken():
+    yield 1
+    raise ValueError("no more")
+
+def endless():
+    yield 1
+    while True:
+        time.sleep(1)
+"""
+
+
+def make(tmp_path: Path, case: str, seconds: float = 20) -> Benchmark:
+    path = tmp_path / "bench.py"
+    path.write_text(PROGRAM)
+    return Benchmark(
+        path=path,
+        project="demo",
+        title="demo",
+        use="supported",
+        needs=(),
+        seconds=seconds,
+        memory=0,
+        alone=False,
+        cases={case: "what it does"},
+    )
+
+
+def measure(tmp_path: Path, case: str, seconds: float = 20) -> scaling.Figure:
+    here = Interpreter(path=Path(sys.executable), version="3", build="3", origin="here")
+    environment = Environment(python=Path(sys.executable), wheel_sha256="0", interpreter=here)
+    (figure,) = (
+        figure
+        for figure in scaling.measure(
+            make(tmp_path, case, seconds),
+            {"baseline": environment, "patched": environment},
+            tmp_path,
+            rounds=2,
+            seconds=0.2,
+            services={},
+        )
+        if figure.workers == 2
+    )
+    return figure
+
+
+def test_threads_that_wait_for_each_other_are_told_from_processes_that_do_not(
+    tmp_path: Path,
+) -> None:
+    figure = measure(tmp_path, "shared")
+
+    assert (figure.case, figure.title, figure.rounds) == ("shared", "what it does", 2)
+    assert figure.patched_scaling.highest < 0.8
+    assert figure.baseline_scaling.highest < 0.8
+    for rates in figure.rates.values():
+        assert list(rates) == ["1 thread", "2 threads", "2 processes"]
+        assert rates["1 thread"] < 520  # a step takes 2 ms and some
+        assert rates["2 threads"] < 520 < rates["2 processes"]
+
+
+def test_figures_are_kept_as_they_are(tmp_path: Path) -> None:
+    figure = measure(tmp_path, "steady")
+
+    assert figure.one.lowest <= figure.one.median <= figure.one.highest
+    assert scaling.from_json(scaling.to_json([figure])) == [figure]
+
+
+def test_a_case_cleans_up(tmp_path: Path) -> None:
+    figure = measure(tmp_path, "cleaned")
+
+    # Two rounds of both wheels, of 1 thread, 2 threads and 2 processes.
+    assert len((tmp_path / "bench.py.cleaned").read_text()) == 2 * 2 * (1 + 2 + 2)
+    assert figure.rates["patched"]["2 processes"] > 0  # whatever else was printed
+
+
+@pytest.mark.parametrize(
+    ("case", "seconds", "reason"),
+    [("broken", 20, "ended with 1"), ("endless", 1, "took too long"), ("absent", 20, "ended with")],
+)
+def test_a_case_that_fails_is_an_error_with_its_output(
+    tmp_path: Path, case: str, seconds: float, reason: str
+) -> None:
+    with pytest.raises(ProofError, match=f"demo/bench.py {case}, 1 thread: {reason}") as error:
+        measure(tmp_path, case, seconds)
+
+    if reason == "ended with 1":
+        assert "no more" in error.value.output
