@@ -33,6 +33,7 @@ import pytest
 
 _GIL = "global interpreter lock"  # of CPython's warning that a module turned it on
 _MESSAGE = 300  # characters that are kept of a message
+_DYING = 0.5  # seconds for joined threads to be gone
 _DEATH = 10.0  # seconds for a worker whose pipe is closed to be gone
 
 
@@ -115,6 +116,8 @@ class _Controller(_Side):
 class _Worker(_Side):
     """Chooses the tests, and adds to each report what only this process knows."""
 
+    tasks = 0  # the threads that live on from one test to the next
+
     def pytest_collection(self) -> None:
         """Take pytest's own objects out of sight of the collector.
 
@@ -123,6 +126,7 @@ class _Worker(_Side):
         """
         gc.collect()
         gc.freeze()
+        self.tasks = _tasks()
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(
@@ -140,6 +144,11 @@ class _Worker(_Side):
                 # What the plugin holds for unsafe it will run in one thread, as it is.
                 if self.settings["overrule"] or not threads._is_thread_unsafe(item)[0]:  # noqa: SLF001
                     _set_apart(item, self.settings)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_call(self) -> Generator[None, object, object]:
+        self.tasks = _wait_for_ends(self.tasks)
+        return (yield)
 
     def _wanted(self, name: str) -> bool:
         only = self.settings["only"]
@@ -207,6 +216,9 @@ def _set_apart(item: Any, settings: dict[str, Any]) -> None:  # noqa: ANN401  it
         own = type(kind.__name__, (kind,), {"__module__": kind.__module__})
         result = _Raised()
         unittest.TestSuite([own(name)]).run(result)
+        # A thread that ends while others still are at it may leave work to the main thread, which
+        # waits for all of them; and a test that waits until that is done waits in vain.
+        together.wait()
         if result.first:
             raise result.first
         for _, reason in result.skipped:
@@ -214,6 +226,27 @@ def _set_apart(item: Any, settings: dict[str, Any]) -> None:  # noqa: ANN401  it
 
     item.obj = whole
     item.instance.setUp = item.instance.tearDown = lambda: None
+
+
+def _tasks() -> int:
+    """The number of the process's threads as the system counts them; 0 where it does not say."""
+    try:
+        return sum(1 for _ in Path("/proc/self/task").iterdir())
+    except OSError:
+        return 0
+
+
+def _wait_for_ends(tasks: int) -> int:
+    """Wait until the threads of the test before are gone, so that there are ``tasks`` again.
+
+    A thread that was joined has still to be taken down, and what a project does then it may leave
+    to the main thread: which does nothing once it waits for the threads of the next test. Returns
+    how many there are now; a test may have left some for good.
+    """
+    patience = time.monotonic() + _DYING
+    while _tasks() > tasks and time.monotonic() < patience:
+        time.sleep(0.001)
+    return _tasks()
 
 
 def _stop_servers() -> None:
