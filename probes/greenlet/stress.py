@@ -59,7 +59,7 @@ except ImportError as error:
 OPEN = {
     "G5": (3, 5, 6),  # a greenlet is dropped while its thread exits
     "G6": (3, 3, 1),  # a collection finds a suspended greenlet that is garbage
-    "G13": (3, 5, 6),  # a thread that has used greenlets ends
+    "G13": (3, 3, 1),  # a thread that has used greenlets ends
 }
 
 THREADS = 4
