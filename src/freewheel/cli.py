@@ -64,6 +64,7 @@ def commands() -> None:
 @click.argument("projects", nargs=-1)
 @selection.release_option
 @selection.all_releases_option
+@selection.target_option
 @click.option("--baseline", is_flag=True, help="Without patches, into wheels/baseline/.")
 def build(
     projects: tuple[str, ...],
@@ -71,12 +72,18 @@ def build(
     *,
     all_releases: bool,
     baseline: bool,
+    target: str | None,
 ) -> int:
     """Build the wheels of PROJECTS (all recipes when none is named)."""
     started = time.monotonic()
     workspace = find_workspace()
     jobs = selection.plan(
-        workspace, projects, versions, all_releases=all_releases, baseline=baseline
+        workspace,
+        projects,
+        versions,
+        all_releases=all_releases,
+        baseline=baseline,
+        target=target,
     )
     with console.Board() as board:
         outcomes = pipeline.build(workspace, jobs, board)

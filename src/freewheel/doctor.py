@@ -6,6 +6,7 @@ Nothing is installed, pulled or made, but for the tiny image that a container en
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ def _machine(workspace: Workspace) -> Iterator[Finding]:
     yield Finding(
         topic="system",
         state="ok",
-        detail=f"{here.family or 'unknown'} {here.suite} {os.uname().machine}".replace("  ", " "),
+        detail=f"{here.family or 'unknown'} {here.suite} {platform.machine()}".replace("  ", " "),
         reason="as root" if debian.is_root() else "not as root: no packages can be installed",
     )
     cores = os.cpu_count() or 1
@@ -262,7 +263,7 @@ def _engine(workspace: Workspace, host: Host) -> tuple[Engine | None, list[Findi
 
 
 def _image(engine: Engine | None) -> Finding:
-    target = f"cp314t-manylinux_{os.uname().machine}"
+    target = f"cp314t-manylinux_{platform.machine()}"
     can_make = bool(specifications(target)) and debian.can_install()
     if engine is None:
         return Finding(topic="image", state="missing", detail="unknown without an engine")

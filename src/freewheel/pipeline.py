@@ -28,11 +28,17 @@ from freewheel import (
 )
 from freewheel.console import Board
 from freewheel.errors import BusyError, FreewheelError, VerifyError
-from freewheel.machine.engine import Engine, find_engine, remove_leftovers
-from freewheel.machine.image import BuilderImage, acceptable_identities, find_or_make_image
+from freewheel.machine.engine import find_engine, remove_leftovers
+from freewheel.machine.image import (
+    BuilderImage,
+    acceptable_identities,
+    find_or_make_image,
+    native_builder,
+)
 from freewheel.machine.interpreter import Interpreter, find_interpreter
 from freewheel.recipe import Recipe, Release
 from freewheel.requirements import fetch_requirements
+from freewheel.targets import in_container, runs_here
 from freewheel.workspace import Workspace
 
 
@@ -91,11 +97,14 @@ class _Prepared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Builder:
-    """What all jobs of a run share."""
+    """What all jobs of a run share; ``container`` is None where builds are native.
 
-    engine: Engine
+    ``image`` is the container's, or what stands for it. ``place`` is where wheels are imported.
+    """
+
+    container: wheel.Container | None
     image: BuilderImage
-    interpreter: Interpreter
+    place: Interpreter | wheel.Container
 
 
 def plan(
@@ -103,10 +112,16 @@ def plan(
     choose: Callable[[Recipe], Sequence[Release]],
     *,
     baseline: bool,
+    target: str | None = None,
 ) -> list[Job]:
-    """The jobs for the releases that ``choose`` picks, for this machine's target."""
+    """The jobs for the releases that ``choose`` picks, for ``target`` or this machine's own."""
     return [
-        Job(recipe=recipe, release=release, baseline=baseline, target=wheel.host_target(recipe))
+        Job(
+            recipe=recipe,
+            release=release,
+            baseline=baseline,
+            target=wheel.host_target(recipe, release, target),
+        )
         for recipe in recipes
         for release in choose(recipe)
     ]
@@ -242,14 +257,27 @@ def _prepare(workspace: Workspace, job: Job, board: Board) -> _Prepared:
 
 
 def _ready_builder(workspace: Workspace, target: str, board: Board) -> _Builder:
+    if not in_container(target):
+        with board.stage("builder", "interpreter"):
+            place = find_interpreter(workspace)
+        return _Builder(container=None, image=native_builder(target), place=place)
     with board.stage("builder", "container engine"):
         engine = find_engine(workspace, may_install=True)
         remove_leftovers(engine)
     with board.stage("builder", "image"):
-        builder_image = find_or_make_image(workspace, engine, target)
+        image = find_or_make_image(workspace, engine, target)
+    container = wheel.Container(engine=engine, image=image)
+    if not runs_here(target):
+        return _Builder(container=container, image=image, place=container)
     with board.stage("builder", "interpreter"):
-        interpreter = find_interpreter(workspace)
-    return _Builder(engine=engine, image=builder_image, interpreter=interpreter)
+        return _Builder(container=container, image=image, place=find_interpreter(workspace))
+
+
+def _requirements(workspace: Workspace, target: str) -> Path:
+    """The directory of build requirements for a container; for a native build, their lock."""
+    if not in_container(target):
+        return inputs.BUILD_REQUIREMENTS
+    return fetch_requirements(inputs.BUILD_REQUIREMENTS, workspace.requirements, target=target)
 
 
 def _finish(workspace: Workspace, ready: _Prepared, builder: _Builder, board: Board) -> Outcome:
@@ -261,11 +289,8 @@ def _finish(workspace: Workspace, ready: _Prepared, builder: _Builder, board: Bo
             ready.sdist,
             job.target,
             files.empty_directory(ready.scratch / "wheel"),
-            engine=builder.engine,
-            image=builder.image,
-            requirements=fetch_requirements(
-                inputs.BUILD_REQUIREMENTS, workspace.requirements, target=job.target
-            ),
+            container=builder.container,
+            requirements=_requirements(workspace, job.target),
             log=ready.log,
         )
     with board.stage(job.title, "annotate"):
@@ -281,7 +306,7 @@ def _finish(workspace: Workspace, ready: _Prepared, builder: _Builder, board: Bo
     with board.stage(job.title, "verify"):
         scratch = files.empty_directory(ready.scratch / "verify")
         check = verify.check_baseline if job.baseline else verify.verify
-        checked = check(annotated, job.recipe, interpreter=builder.interpreter, scratch=scratch)
+        checked = check(annotated, job.recipe, place=builder.place, scratch=scratch)
     record = _record(ready, builder, checked, commit=git.clean_commit(workspace.root))
     known_good = not job.baseline and _is_known_good(workspace, record)
     placed = _place(workspace, checked)
@@ -339,7 +364,7 @@ def _record(
             "commit": commit,
             "failed checks": failures,
             "image": builder.image.origin,
-            "interpreter": builder.interpreter.version,
+            "interpreter": getattr(builder.place, "version", "the image's"),
         },
     )
 

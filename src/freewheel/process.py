@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import shlex
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -18,6 +18,7 @@ from typing import IO, TypedDict
 from freewheel.errors import CommandFailed
 
 _TAIL = 200  # lines of a failed command's log that are replayed
+_KILLED = -9  # SIGKILL, by its number: Windows has no name for it
 _SAID = 16_384  # bytes that are kept of what a watched command printed
 
 
@@ -95,7 +96,7 @@ def run(
     except subprocess.TimeoutExpired as error:
         said = _tail(log) if log else _text(error.stdout) + _text(error.stderr)
         said += f"\n(no end after {timeout:.0f} s)"
-        raise CommandFailed(words, -signal.SIGKILL, said, log=str(log or "")) from error
+        raise CommandFailed(words, _KILLED, said, log=str(log or "")) from error
     if check and done.returncode != 0:
         raise CommandFailed(words, done.returncode, out + err, log=str(log or ""))
     return Finished(
@@ -164,8 +165,13 @@ def watch(
 
 def _kill_session(leader: subprocess.Popen[bytes]) -> None:
     """Kill what is left of the session; its id stays taken for as long as there is a member."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(leader.pid, signal.SIGKILL)
+    if sys.platform == "win32":
+        # There are no sessions; taskkill goes through the children as long as their parents live.
+        words = ["taskkill", "/T", "/F", "/PID", str(leader.pid)]
+        subprocess.run(words, capture_output=True, check=False)
+    else:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(leader.pid, signal.SIGKILL)
     leader.wait()
 
 
@@ -247,8 +253,10 @@ class _Identity(TypedDict, total=False):
 
 def _identity(user: str | None) -> _Identity:
     """Whoever starts the child; or ``user``, with the groups that a login would give them."""
-    if user is None:
+    if user is None or sys.platform == "win32":
         return {}
+    import pwd  # noqa: PLC0415  Windows has no such module
+
     entry = pwd.getpwnam(user)
     groups = os.getgrouplist(user, entry.pw_gid)
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": groups}

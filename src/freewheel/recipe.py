@@ -24,6 +24,8 @@ from pydantic import (
 from freewheel.errors import RecipeError
 from freewheel.suite import Suite, SuiteTable, to_suite
 from freewheel.tables import STRICT, ImportName, TreePath
+from freewheel.targets import LimitTable, Targets, to_limits
+from freewheel.targets import problems as target_problems
 
 # ---------------------------------------------------------------------- what a recipe hands over
 
@@ -85,7 +87,7 @@ class Recipe:
     source_url: str
     version_file: PurePosixPath
     version_pattern: str
-    targets: tuple[str, ...]
+    targets: Targets
     generated: tuple[PurePosixPath, ...]
     releases: tuple[Release, ...]
     suite: Suite | None = None
@@ -171,6 +173,8 @@ class _BuildTable(_Table):
     version_file: TreePath
     version_pattern: VersionPattern
     targets: list[Target]
+    unproven: list[LimitTable] = []
+    excluded: list[LimitTable] = []
     generated: list[TreePath] = []
 
 
@@ -274,7 +278,11 @@ def _to_recipe(path: Path, table: _RecipeFile, patches: Path) -> Recipe:
         source_url=table.project.source_url,
         version_file=PurePosixPath(table.build.version_file),
         version_pattern=table.build.version_pattern,
-        targets=tuple(table.build.targets),
+        targets=Targets(
+            served=tuple(table.build.targets),
+            unproven=to_limits(table.build.unproven),
+            excluded=to_limits(table.build.excluded),
+        ),
         generated=tuple(PurePosixPath(name) for name in table.build.generated),
         releases=tuple(sorted(releases, key=_sort_key, reverse=True)),
         suite=to_suite(table.suite) if table.suite else None,
@@ -302,8 +310,7 @@ def _semantic_problems(recipe: Recipe, patches: Path) -> Iterable[str]:
     """What the shape alone cannot tell."""
     if recipe.path.stem != recipe.name:
         yield f"project.name: is {recipe.name!r}, but the file is called {recipe.path.name}"
-    if not recipe.targets:
-        yield "build.targets: names no target"
+    yield from target_problems(recipe.targets, [release.version for release in recipe.releases])
     if not recipe.releases:
         yield "releases: carries no release"
     for release in recipe.releases:

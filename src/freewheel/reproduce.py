@@ -7,7 +7,6 @@ own. They share nothing but fetched inputs whose digests are checked, and differ
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import time
@@ -21,6 +20,7 @@ from freewheel import comparison, files, inputs, process, source
 from freewheel.console import Board
 from freewheel.errors import CommandFailed, ReproduceError
 from freewheel.machine.engine import find_engine
+from freewheel.machine.host import processors
 from freewheel.machine.image import find_or_make_image
 from freewheel.machine.interpreter import find_interpreter
 from freewheel.pipeline import Job
@@ -110,7 +110,7 @@ def reproduce(
 def _run(gate: _Gate, jobs: Sequence[Job]) -> tuple[Reproduction, ...]:
     """All builds, as many at once as there are processors; a job's two are started together."""
     sides = (gate.pair.first, gate.pair.second)
-    with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(max_workers=len(processors())) as pool:
         try:
             running = [[pool.submit(_build, gate, job, side) for side in sides] for job in jobs]
             return tuple(

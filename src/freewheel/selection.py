@@ -16,6 +16,9 @@ release_option = click.option(
 all_releases_option = click.option(
     "--all-releases", is_flag=True, help="Every release that the recipe carries."
 )
+target_option = click.option(
+    "--target", metavar="IDENTIFIER", help="A target that this machine builds; its own by default."
+)
 
 
 def plan(
@@ -25,8 +28,11 @@ def plan(
     *,
     all_releases: bool,
     baseline: bool,
+    target: str | None = None,
 ) -> list[pipeline.Job]:
     """The jobs for the chosen releases: every one, those named, or each recipe's default.
+
+    ``target`` is a build identifier; without it, the one that this machine runs.
 
     Raises click.UsageError for words that contradict each other.
     """
@@ -35,7 +41,8 @@ def plan(
     if versions and len(projects) != 1:
         raise click.UsageError("--release needs exactly one project")
     choose = _chooser(versions, all_releases=all_releases)
-    return pipeline.plan(chosen_recipes(workspace, projects), choose, baseline=baseline)
+    recipes = chosen_recipes(workspace, projects)
+    return pipeline.plan(recipes, choose, baseline=baseline, target=target)
 
 
 def chosen_recipes(workspace: Workspace, projects: Sequence[str]) -> list[Recipe]:

@@ -10,6 +10,7 @@ import base64
 import os
 import shlex
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from pathlib import Path
 from freewheel import process
 from freewheel.errors import CommandFailed
 from freewheel.machine.engine import Engine, extra_args
+from freewheel.machine.host import processors
 from freewheel.machine.image import BuilderImage
 
 FIRST, SECOND = "first", "second"
@@ -216,10 +218,10 @@ def _launchers() -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
     if not _works([*uts, "hostname", "freewheel-second"]):
         obstacles["host name, host"] = "`unshare --uts` is not permitted"
         uts = ()
-    processors = sorted(os.sched_getaffinity(0))
-    one: tuple[str, ...] = ("taskset", "--cpu-list", str(processors[-1]))
-    if len(processors) == 1 or not _works([*one, "true"]):
-        why = "there is one processor" if len(processors) == 1 else "there is no taskset"
+    numbers = processors()
+    one: tuple[str, ...] = ("taskset", "--cpu-list", str(numbers[-1]))
+    if len(numbers) == 1 or not _works([*one, "true"]):
+        why = "there is one processor" if len(numbers) == 1 else "there is no taskset"
         obstacles |= {f"processors, {where}": why for where in _PLACES}
         one = ()
     names = {FIRST: "freewheel-first" if uts else "", SECOND: "second.example" if uts else ""}
@@ -265,7 +267,7 @@ def _kept_places() -> dict[str, Path]:
 def _memory() -> Path | None:
     """A file system in memory, whose directories list in another order than those on a disk."""
     place = Path("/dev/shm")  # noqa: S108  files go into a directory of one's own there
-    if not place.is_dir() or not os.access(place, os.W_OK):
+    if sys.platform != "linux" or not place.is_dir() or not os.access(place, os.W_OK):
         return None
     # Wheels are checked there too, so code from there must load.
     usable = not os.statvfs(place).f_flag & os.ST_NOEXEC and shutil.disk_usage(place).free >= _ROOM
@@ -293,7 +295,7 @@ def _engine_args(engine: Engine, name: str, clock: Path | None) -> dict[str, tup
         args["order of directory entries"] = (f"--tmpfs={_PROJECT}:exec",)
         if engine.name == "docker":
             # Its containers are children of the daemon, and inherit nothing from us.
-            args["processors"] = (f"--cpuset-cpus={max(os.sched_getaffinity(0))}",)
+            args["processors"] = (f"--cpuset-cpus={max(processors())}",)
         if clock:
             args["clock"] = (f"--volume={clock}:{_CLOCK}:ro", f"--env=LD_PRELOAD={_CLOCK}")
     return args

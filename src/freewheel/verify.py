@@ -1,7 +1,8 @@
 """Stage *verify*: coded checks on a finished wheel; what passes all of them leaves quarantine.
 
 The static checks read the archive; the dynamic ones install it into a fresh cp314t environment and
-import it. All failures are gathered. VerifiedWheel is made here and nowhere else.
+import it, on this machine or, where that cannot load it, in the image. All failures are gathered.
+VerifiedWheel is made here and nowhere else.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from uv import find_uv_bin
 
 from freewheel import files, process
 from freewheel.errors import CommandFailed, VerifyError
-from freewheel.machine.interpreter import Interpreter
+from freewheel.machine.interpreter import Interpreter, python_of
 from freewheel.recipe import Recipe
-from freewheel.wheel import Wheel
+from freewheel.wheel import Container, Wheel
 
 # The checks, in the order in which they run. Codes are stable: a number is never used again.
 CHECKS = {
@@ -48,6 +49,9 @@ CHECKS = {
     "FW203": "after all imports the GIL is still off",
     "FW204": "the package's own version and the installed version are the wheel's",
 }
+_IMPORTING = Path(__file__).with_name("importing.py")
+_PATIENCE = 120.0  # seconds
+_NOT_INSTALLED = 121  # the exit code that tells this from what importing does
 _EXTENSION = re.compile(r"^(?P<module>.+?)\.(?P<abi>[^/]+)\.(so|pyd)$")
 _POLICY = re.compile(r"^(many|musl)linux_\d+_\d+_\w+$|^macosx_\d+_\d+_\w+$|^win_\w+$")
 
@@ -91,21 +95,22 @@ class BaselineWheel:
 
 
 def verify(
-    wheel: Wheel, recipe: Recipe, *, interpreter: Interpreter, scratch: Path
+    wheel: Wheel, recipe: Recipe, *, place: Interpreter | Container, scratch: Path
 ) -> VerifiedWheel:
     """Run all checks; raises VerifyError that lists every failure with its code.
 
-    ``scratch`` is an empty directory for the environment that the wheel is installed into.
+    ``place`` is where the wheel is imported. ``scratch`` is an empty directory for the environment
+    that it is installed into.
     """
     failures = list(static_failures(wheel.path, recipe.name, wheel.version, wheel.target))
-    failures += dynamic_failures(wheel, recipe, interpreter, scratch)
+    failures += dynamic_failures(wheel, recipe, place, scratch)
     if failures:
         raise _refusal(wheel, failures)
     return _verified(wheel.path, recipe.name, wheel.version)
 
 
 def check_baseline(
-    wheel: Wheel, recipe: Recipe, *, interpreter: Interpreter, scratch: Path
+    wheel: Wheel, recipe: Recipe, *, place: Interpreter | Container, scratch: Path
 ) -> BaselineWheel:
     """Run the same checks on a baseline; only a fault of the archive raises VerifyError."""
     failures = list(static_failures(wheel.path, recipe.name, wheel.version, wheel.target))
@@ -117,7 +122,7 @@ def check_baseline(
         version=wheel.version,
         sha256=files.sha256(wheel.path),
         size=wheel.path.stat().st_size,
-        failures=tuple(map(str, dynamic_failures(wheel, recipe, interpreter, scratch))),
+        failures=tuple(map(str, dynamic_failures(wheel, recipe, place, scratch))),
     )
 
 
@@ -275,7 +280,9 @@ def _licence_failures(archive: zipfile.ZipFile) -> Iterator[Failure]:
 
 def _grafted(members: Iterable[str]) -> Iterator[Failure]:
     for member in members:
-        if PurePosixPath(member).parts[0].endswith(".libs"):
+        # Beside the package on Linux and Windows; inside it on macOS.
+        directories = PurePosixPath(member).parts[:-1]
+        if any(name == ".dylibs" or name.endswith(".libs") for name in directories):
             yield Failure(code="FW106", detail=member)
 
 
@@ -300,28 +307,18 @@ def extension_modules(path: Path) -> list[str]:
 
 
 def dynamic_failures(
-    wheel: Wheel, recipe: Recipe, interpreter: Interpreter, scratch: Path
+    wheel: Wheel, recipe: Recipe, place: Interpreter | Container, scratch: Path
 ) -> Iterator[Failure]:
     """Install the wheel into a fresh environment and import all of it."""
-    environment = scratch / "environment"
-    python = environment / "bin" / "python"
-    uv = find_uv_bin()
+    words = [recipe.name, recipe.import_name, *extension_modules(wheel.path)]
     try:
-        process.run([uv, "venv", "--quiet", "--no-project", "-p", interpreter.path, environment])
-        process.run([uv, "pip", "install", "--quiet", "--python", python, wheel.path])
+        if isinstance(place, Container):
+            done = _import_in_image(wheel.path, words, place)
+        else:
+            done = _import_here(wheel.path, words, place, scratch)
     except CommandFailed as error:
         yield Failure(code="FW201", detail=error.output.strip() or str(error))
         return
-    modules = [recipe.import_name, *extension_modules(wheel.path)]
-    program = Path(__file__).with_name("importing.py")
-    done = process.run(
-        [python, "-I", "-W", "error", program, recipe.name, *modules],
-        cwd=scratch,
-        # A variable that forces the GIL on or off would hide what the modules do.
-        env={"PYTHON_GIL": None},
-        timeout=120,
-        check=False,
-    )
     if done.returncode != 0:
         ended = f"signal {-done.returncode}" if done.returncode < 0 else f"exit {done.returncode}"
         yield Failure(code="FW202", detail=f"importing ended with {ended}: {done.stderr[-2000:]}")
@@ -336,3 +333,42 @@ def dynamic_failures(
         yield Failure(code="FW204", detail=f"__version__ is {report['module_version']}")
     if report["metadata_version"] != wheel.version:
         yield Failure(code="FW204", detail=f"installed as {report['metadata_version']}")
+
+
+def _import_here(
+    wheel: Path, words: Sequence[str], interpreter: Interpreter, scratch: Path
+) -> process.Finished:
+    """Raises CommandFailed where the wheel does not install."""
+    environment = scratch / "environment"
+    python = python_of(environment)
+    uv = find_uv_bin()
+    process.run([uv, "venv", "--quiet", "--no-project", "-p", interpreter.path, environment])
+    process.run([uv, "pip", "install", "--quiet", "--python", python, wheel])
+    return process.run(
+        [python, "-I", "-W", "error", _IMPORTING, *words],
+        cwd=scratch,
+        # A variable that forces the GIL on or off would hide what the modules do.
+        env={"PYTHON_GIL": None},
+        timeout=_PATIENCE,
+        check=False,
+    )
+
+
+def _import_in_image(wheel: Path, words: Sequence[str], container: Container) -> process.Finished:
+    """As above, in a container without a network; the wheel's own requirements are not there."""
+    mounted = ((wheel, f"/wheel/{wheel.name}"), (_IMPORTING, "/importing.py"))
+    abi = wheel.name.split("-")[-2]
+    python = f"/opt/python/{abi.removesuffix('t')}-{abi}/bin/python"
+    install = f"{python} -m venv /env && /env/bin/pip install --quiet --no-index --no-deps"
+    script = f'{install} "$0" || exit {_NOT_INSTALLED}; exec /env/bin/python -I -W error "$@"'
+    done = container.engine.call(
+        *("run", "--rm", "--network=none", *container.engine.create_args),
+        *(f"--volume={source}:{target}:ro" for source, target in mounted),
+        *("--workdir=/tmp", "--entrypoint=sh", container.image.reference),
+        *("-c", script, mounted[0][1], mounted[1][1], *words),
+        check=False,
+        timeout=_PATIENCE,
+    )
+    if done.returncode == _NOT_INSTALLED:
+        raise CommandFailed(done.argv, done.returncode, done.stdout + done.stderr)
+    return done

@@ -1,12 +1,12 @@
-"""Stage *build*: cibuildwheel makes the wheel from the sdist, in a container without a network."""
+"""Stage *build*: cibuildwheel makes the wheel from the sdist; for Linux in a container, offline."""
 
 from __future__ import annotations
 
 import json
 import os
-import platform
 import sys
-from collections.abc import Mapping
+import tarfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +16,14 @@ from freewheel.machine.engine import Engine
 from freewheel.machine.image import BuilderImage
 from freewheel.recipe import Recipe, Release
 from freewheel.sdist import Sdist
+from freewheel.targets import built_here, runs_here
 
 # Where the build requirements are seen inside the container.
 _REQUIREMENTS = "/freewheel/requirements"
 # cibuildwheel copies the sdist's tree there; the name must not reach debug information.
 _PROJECT = "/project"
+# The oldest macOS that CPython's own installer for each processor serves.
+_DEPLOYMENT_TARGETS = {"arm64": "11.0", "x86_64": "10.15"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,16 +36,29 @@ class Wheel:
     target: str
 
 
-def host_target(recipe: Recipe) -> str:
-    """The recipe's target that this machine builds. Raises BuildError where it lists none."""
-    machine = platform.machine()
-    for target in recipe.targets:
-        if sys.platform == "linux" and target.endswith(f"-manylinux_{machine}"):
-            return target
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """Where wheels for Linux are built: an image, and the engine that has it."""
+
+    engine: Engine
+    image: BuilderImage
+
+
+def host_target(recipe: Recipe, release: Release, wanted: str | None = None) -> str:
+    """The target of the release that this machine builds: its own, or the one that is ``wanted``.
+
+    Raises BuildError where the recipe excludes it, or this machine cannot build it.
+    """
+    served = recipe.targets.of_release(release.version)
+    fits = [t for t in served if (t == wanted and built_here(t) if wanted else runs_here(t))]
+    if fits:
+        return fits[0]
+    excluded = recipe.targets.why_excluded(wanted, release.version) if wanted else ""
     raise BuildError(
-        f"{recipe.name} lists no target that this machine ({sys.platform} on {machine}) builds",
-        problems=[f"build.targets: {', '.join(recipe.targets)}"],
-        hint="build on Linux, or add the target to the recipe",
+        f"{recipe.name} {release.version} has no target "
+        + (f"{wanted} that this machine builds" if wanted else "that this machine runs"),
+        problems=[*([excluded] if excluded else []), f"build.targets: {', '.join(served)}"],
+        hint="build on another machine, or add the target to the recipe",
     )
 
 
@@ -51,35 +67,38 @@ def build_wheel(
     target: str,
     directory: Path,
     *,
-    engine: Engine,
-    image: BuilderImage,
+    container: Container | None,
     requirements: Path,
     log: Path,
 ) -> Wheel:
     """Build ``sdist`` for ``target`` (a cibuildwheel build identifier) into ``directory``.
 
-    ``requirements`` is mounted read-only and is all that the build may install. Raises BuildError
-    with the end of cibuildwheel's output.
+    In a ``container``, ``requirements`` is a directory that is mounted read-only and is all that
+    the build may install. Without one, on macOS and Windows, it is the lock of the build
+    requirements, and pip fetches them by hash. Raises BuildError with the end of cibuildwheel's
+    output.
     """
     config = directory / "cibuildwheel.toml"
-    config.write_text(
-        cibuildwheel_config(sdist.release, target, engine, image, requirements), encoding="utf-8"
-    )
+    project: Path = sdist.path
+    if container:
+        text = cibuildwheel_config(sdist.release, target, container, requirements)
+    else:
+        # Unpacked here: cibuildwheel would choose a random name, which could reach the wheel.
+        project = _unpack(sdist, directory / "project")
+        text = native_config(sdist.release, target, requirements, project=project)
+    config.write_text(text, encoding="utf-8")
     raw = files.empty_directory(directory / "raw")
     # cibuildwheel is run as a program: its FatalError is no Exception, and would end this process.
-    command: list[str | Path] = [
-        sys.executable,
-        "-m",
-        "cibuildwheel",
-        "--only",
-        target,
-        "--config-file",
-        config,
-    ]
+    command: list[str | Path] = [sys.executable, "-m", "cibuildwheel", "--only", target]
     try:
         process.run(
-            [*command, "--output-dir", raw, sdist.path],
-            env={**_clean_environment(), **engine.environment, **_epoch(sdist.release)},
+            [*command, "--config-file", config, "--output-dir", raw, project],
+            cwd=None if container else project,
+            env={
+                **_clean_environment(),
+                **(container.engine.environment if container else {}),
+                **_epoch(sdist.release),
+            },
             log=log,
         )
     except CommandFailed as error:
@@ -93,11 +112,23 @@ def build_wheel(
     return Wheel(path=path, release=sdist.release, version=sdist.version, target=target)
 
 
+def _unpack(sdist: Sdist, directory: Path) -> Path:
+    """The one tree in the sdist."""
+    with tarfile.open(sdist.path) as tar:
+        tar.extractall(files.empty_directory(directory), filter="data")
+    (tree,) = directory.iterdir()
+    return tree
+
+
+# ----------------------------------------------------------------------------- the configurations
+
+
 def cibuildwheel_config(
-    release: Release, target: str, engine: Engine, image: BuilderImage, requirements: Path
+    release: Release, target: str, container: Container, requirements: Path
 ) -> str:
-    """The whole configuration of one build, as TOML; what the project's own says does not apply."""
-    machine = target.rpartition("manylinux_")[2]
+    """The whole configuration of a build in a container; what the project's own says is void."""
+    libc, _, machine = target.partition("-")[2].partition("_")
+    engine = container.engine
     create_args = (
         *engine.create_args,
         "--network=none",
@@ -107,26 +138,60 @@ def cibuildwheel_config(
     name = json.dumps(engine.name)
     arguments = ", ".join(json.dumps(argument) for argument in create_args)
     no_mount = "disable-host-mount = true"
+    return _toml(
+        [
+            'build-frontend = "build"',
+            "build-verbosity = 1",
+            f"{libc}-{machine}-image = {json.dumps(container.image.reference)}",
+            f"container-engine = {{ name = {name}, create-args = [{arguments}], {no_mount} }}",
+        ],
+        build_environment(release),
+    )
+
+
+def native_config(release: Release, target: str, lock: Path, *, project: Path) -> str:
+    """The whole configuration of a build on macOS or Windows, where there is no container.
+
+    cibuildwheel brings its own CPython, at the version and digest that it pins, and tools of its
+    own at pinned versions. The build requirements come by hash: with one hash in a list of
+    constraints, pip wants one for everything. Nothing may be grafted, so nothing is repaired on
+    Windows; delocate adds nothing by itself, and settles the tag on macOS.
+    """
+    arguments = json.dumps(["--dependency-constraints-txt", lock.as_posix()])
     lines = [
-        "[tool.cibuildwheel]",
-        'build-frontend = "build"',
+        f'build-frontend = {{ name = "build", args = {arguments} }}',
         "build-verbosity = 1",
-        f"manylinux-{machine}-image = {json.dumps(image.reference)}",
-        f"container-engine = {{ name = {name}, create-args = [{arguments}], {no_mount} }}",
+    ]
+    if "-win_" in target:
+        return _toml([*lines, 'repair-wheel-command = ""'], _windows_environment(release))
+    return _toml(lines, _macos_environment(release, target.partition("-macosx_")[2], project))
+
+
+def _toml(lines: Sequence[str], environment: Mapping[str, str]) -> str:
+    every = [
+        "[tool.cibuildwheel]",
+        *lines,
         "",
         "[tool.cibuildwheel.environment]",
-        *(f"{name} = {json.dumps(value)}" for name, value in build_environment(release).items()),
+        *(f"{name} = {json.dumps(value)}" for name, value in environment.items()),
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(every) + "\n"
 
 
-def build_environment(release: Release) -> Mapping[str, str]:
-    """The variables of the build itself; each takes away something that could vary."""
+def _everywhere(release: Release) -> dict[str, str]:
+    """Variables that take away what could vary on any system."""
     return {
         "SOURCE_DATE_EPOCH": str(release.source_date_epoch),
         "PYTHONHASHSEED": "0",
-        "LC_ALL": "C.UTF-8",
         "TZ": "UTC",
+    }
+
+
+def build_environment(release: Release) -> Mapping[str, str]:
+    """The variables of a build in a container; each takes away something that could vary."""
+    return {
+        **_everywhere(release),
+        "LC_ALL": "C.UTF-8",
         # CPPFLAGS, not CFLAGS: setuptools lets CFLAGS replace CPython's own -O3 -DNDEBUG.
         "CPPFLAGS": f"-ffile-prefix-map={_PROJECT}=.",
         # Nothing may be grafted into these wheels; without a patcher, auditwheel fails if it would.
@@ -134,6 +199,23 @@ def build_environment(release: Release) -> Mapping[str, str]:
         "PIP_NO_INDEX": "1",
         "PIP_FIND_LINKS": _REQUIREMENTS,
     }
+
+
+def _macos_environment(release: Release, machine: str, project: Path) -> Mapping[str, str]:
+    return {
+        **_everywhere(release),
+        "LC_ALL": "C",
+        "MACOSX_DEPLOYMENT_TARGET": _DEPLOYMENT_TARGETS[machine],
+        # The linker would note each object file's path and time in the debug map; without debug
+        # information there is none. CPPFLAGS come after CPython's own -g.
+        "CPPFLAGS": f"-g0 -ffile-prefix-map={project.as_posix()}=.",
+        "ZERO_AR_DATE": "1",
+    }
+
+
+def _windows_environment(release: Release) -> Mapping[str, str]:
+    # Both programs read their own variable; without /Brepro they write the time into each file.
+    return {**_everywhere(release), "CL": "/Brepro", "LINK": "/Brepro"}
 
 
 def _clean_environment() -> dict[str, str | None]:

@@ -42,7 +42,10 @@ class Contest:
         config = directory / "cibuildwheel.toml"
         config.write_text(
             wheel.cibuildwheel_config(
-                self.sdist.release, self.target, engine, builder, self.requirements
+                self.sdist.release,
+                self.target,
+                wheel.Container(engine=engine, image=builder),
+                self.requirements,
             )
         )
         words: list[str | Path] = ["--only", self.target, "--config-file", config]
@@ -97,7 +100,7 @@ def timed(root: Path, environment: Mapping[str, str], projects: list[str]) -> fl
 def prepare(workspace: Workspace, recipe: Recipe, scratch: Path) -> Contest:
     """Make the sdist that both ways start from, or arrive at."""
     release = recipe.default_release
-    target = wheel.host_target(recipe)
+    target = wheel.host_target(recipe, release)
     archive = source.fetch(release, workspace.sources)
     tree = source.unpack(archive, files.empty_directory(scratch / "tree"))
     patched = patches.apply_series(tree, release, patches.read_series(release))

@@ -3,11 +3,17 @@
 import re
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from freewheel import index, inputs, verify
+from freewheel.machine.engine import find_engine
+from freewheel.machine.image import find_image
+from freewheel.recipe import choose_recipe, load_recipes
+from freewheel.verify import dynamic_failures
+from freewheel.wheel import Container, Wheel, host_target
 from freewheel.workspace import share_cache
 from tests.integration.conftest import Checkout, make_checkout
 
@@ -157,3 +163,27 @@ def test_wrong_words_are_answered_with_the_right_ones(
     built: Checkout, words: tuple[str, ...], code: int, expected: str
 ) -> None:
     assert expected in built.freewheel(*words, code=code)
+
+
+def test_a_wheel_is_imported_in_the_image_as_well(built: Checkout, tmp_path: Path) -> None:
+    """The way that a wheel for musl takes, with one for this machine's libc."""
+    recipes = load_recipes(built.workspace.recipes, built.workspace.patches)
+    recipe = choose_recipe(recipes, "httptools")
+    release = recipe.default_release
+    target = host_target(recipe, release)
+    engine = find_engine(built.workspace, may_install=False)
+    image = find_image(engine, target)
+    assert image
+    container = Container(engine=engine, image=image)
+    path = built.patched("httptools", release.version).wheel
+    good = Wheel(path=path, release=release, version=release.local_version, target=target)
+    # Under the name of another platform it is not installed; under another version it is.
+    foreign = tmp_path / f"{path.name.rpartition('-')[0]}-win_amd64.whl"
+    foreign.write_bytes(path.read_bytes())
+
+    def codes(wheel: Wheel) -> list[str]:
+        return [failure.code for failure in dynamic_failures(wheel, recipe, container, tmp_path)]
+
+    assert codes(good) == []
+    assert codes(replace(good, path=foreign)) == ["FW201"]
+    assert codes(replace(good, version="1.0")) == ["FW204", "FW204"]

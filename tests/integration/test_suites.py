@@ -16,6 +16,7 @@ from freewheel.proof.suite_results import Ending, SuiteResult
 from freewheel.proof.suites import Wheels, prove_suite, run_suite
 from freewheel.recipe import Recipe, Release
 from freewheel.suite import Known, Pass, Suite
+from freewheel.targets import Targets
 from freewheel.workspace import Workspace, find_workspace
 from tests.integration.conftest import ROOT
 from tests.unit.wheelmaker import ANY_TAG, make_wheel
@@ -116,7 +117,7 @@ class Project:
             source_url="https://example.org",
             version_file=PurePosixPath("speedy/__init__.py"),
             version_pattern="{version}",
-            targets=("cp314t-manylinux_x86_64",),
+            targets=Targets(served=("cp314t-manylinux_x86_64",)),
             generated=(),
             releases=(self.release,),
             suite=Suite(

@@ -11,6 +11,7 @@ from freewheel import annotate, inputs, sbom
 from freewheel.machine.image import BuilderImage
 from freewheel.patches import Patch, read_series
 from freewheel.recipe import Recipe, Release, Vendored
+from freewheel.targets import Targets
 from freewheel.wheel import Wheel
 from tests.unit.wheelmaker import LINUX_TAG, make_wheel
 
@@ -44,7 +45,7 @@ RECIPE = Recipe(
     source_url="https://example.org/speedy",
     version_file=PurePosixPath("speedy/__init__.py"),
     version_pattern="{version}",
-    targets=(TARGET,),
+    targets=Targets(served=(TARGET,)),
     generated=(),
     releases=(RELEASE,),
 )

@@ -9,6 +9,7 @@ import pytest
 from freewheel import inputs
 from freewheel.patches import Patch
 from freewheel.recipe import Recipe, Release
+from freewheel.targets import Targets
 
 RELEASE = Release(
     project="speedy",
@@ -26,7 +27,7 @@ RECIPE = Recipe(
     source_url="https://example.org",
     version_file=PurePosixPath("speedy/__init__.py"),
     version_pattern="{version}",
-    targets=("cp314t-manylinux_x86_64",),
+    targets=Targets(served=("cp314t-manylinux_x86_64",)),
     generated=(),
     releases=(RELEASE,),
 )
@@ -37,7 +38,7 @@ def gather(
     recipe: Recipe = RECIPE, release: Release = RELEASE, patch: Patch = PATCH
 ) -> dict[str, str]:
     return inputs.gather(
-        recipe, release, [patch], version=release.local_version, target=recipe.targets[0]
+        recipe, release, [patch], version=release.local_version, target=recipe.targets.served[0]
     )
 
 
@@ -109,7 +110,7 @@ def test_a_record_is_found_again(tmp_path: Path) -> None:
     written = record(tmp_path)
     inputs.write_record(written)
 
-    target = RECIPE.targets[0]
+    target = RECIPE.targets.served[0]
     assert (
         inputs.find_record(tmp_path, project="speedy", version="1.0+ft.1", target=target) == written
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import sys
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ def distribution() -> Distribution:
 
 def is_root() -> bool:
     """Whether packages may be installed, as far as the user goes."""
-    return os.geteuid() == 0
+    return sys.platform != "win32" and os.geteuid() == 0
 
 
 def can_install() -> bool:

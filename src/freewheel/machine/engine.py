@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import platform
 import shlex
 import shutil
 import struct
@@ -244,7 +245,7 @@ def _keep(path: Path, text: str) -> None:
 
 def _probe(engine: Engine, workspace: Workspace) -> str:
     """Start a container that does nothing; "" when it ran, else what the engine said."""
-    program = tiny_program(os.uname().machine)
+    program = tiny_program(platform.machine())
     if program is None:
         return ""
     tag = f"localhost/freewheel-probe:{hashlib.sha256(program).hexdigest()[:16]}"

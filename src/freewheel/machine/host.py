@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import resource
+import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,17 +45,31 @@ class Host:
 
 def look_at_host() -> Host:
     """Read this machine's facts from /proc; elsewhere, those of a machine without oddities."""
-    limits = {
-        name: resource.getrlimit(which)[1]
-        for name, which in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC))
-    }
     return Host(
         cgroups=cgroup_layout(read_text("/proc/self/mounts")),
         may_raise_limits=may_raise_limits(read_text("/proc/self/status")),
-        limits={name: hard for name, hard in limits.items() if hard != resource.RLIM_INFINITY},
+        limits=_hard_limits(),
         systemd=Path("/run/systemd/system").is_dir(),
         root=debian.is_root(),
     )
+
+
+def _hard_limits() -> dict[str, int]:
+    """The hard limits that a container inherits; those without a value are left out."""
+    if sys.platform == "win32":
+        return {}
+    import resource  # noqa: PLC0415  Windows has no such module
+
+    kinds = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
+    limits = {name: resource.getrlimit(kind)[1] for name, kind in kinds.items()}
+    return {name: hard for name, hard in limits.items() if hard != resource.RLIM_INFINITY}
+
+
+def processors() -> tuple[int, ...]:
+    """The numbers of the processors that this process may use, as far as the system tells."""
+    if sys.platform == "linux":
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return tuple(range(os.cpu_count() or 1))
 
 
 def cgroup_layout(mounts: str) -> CgroupLayout:

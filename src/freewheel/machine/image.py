@@ -15,23 +15,26 @@ from typing import Literal
 
 from freewheel import console
 from freewheel.errors import CommandFailed, ImageError
-from freewheel.machine import local_image
+from freewheel.machine import local_image, native
 from freewheel.machine.engine import Engine
+from freewheel.targets import in_container
 from freewheel.workspace import Workspace
 
 _POLICY = {"manylinux": "manylinux_2_28", "musllinux": "musllinux_1_2"}
 _PULL_TIMEOUT = 900.0  # seconds to bring about half a gigabyte
 
-Origin = Literal["official", "local", "custom"]
+Origin = Literal["official", "local", "custom", "native"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuilderImage:
-    """An image that cibuildwheel can build in, present in the engine.
+    """An image that cibuildwheel can build in, present in the engine; or what stands for it.
 
     ``identity`` is one of ``acceptable_identities``, except for a custom image without a digest
     in its reference: there it is the image's id. ``manifest`` is the digest of the list of exactly
     what a local image was made of, which it has as /freewheel-manifest.txt; "" for other images.
+    Where there is no container, on macOS and Windows, it is ``native``: the CPython that
+    cibuildwheel brings, with a digest over the machine's own compiler as the manifest.
     """
 
     reference: str
@@ -49,6 +52,8 @@ def acceptable_identities(target: str) -> tuple[str, ...]:
     ``target`` is a cibuildwheel build identifier such as ``cp314t-manylinux_x86_64``. For a custom
     image that is not named by digest the answer is empty: what it is now, only the engine knows.
     """
+    if not in_container(target):
+        return (native.identity(target),)
     forced = forced_image(os.environ)
     official = official_reference(target)
     locals_ = tuple(specification.identity for specification in local_image.specifications(target))
@@ -80,6 +85,14 @@ def official_reference(target: str) -> str:
 
 
 # ------------------------------------------------------------------------------------- the choice
+
+
+def native_builder(target: str) -> BuilderImage:
+    """What this machine builds ``target`` with, outside a container."""
+    found = native.toolchain(target)
+    return BuilderImage(
+        reference=found.name, identity=found.identity, origin="native", manifest=found.manifest
+    )
 
 
 def find_or_make_image(workspace: Workspace, engine: Engine, target: str) -> BuilderImage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import sys
 from collections.abc import Iterator
@@ -71,6 +72,13 @@ class Interpreter:
     version: str
     build: str
     origin: str
+
+
+def python_of(environment: Path) -> Path:
+    """The interpreter of a virtual environment, wherever this system puts it."""
+    if sys.platform == "win32":
+        return environment / "Scripts" / "python.exe"
+    return environment / "bin" / "python"
 
 
 def find_interpreter(workspace: Workspace, *, obtain: bool = True) -> Interpreter:
@@ -162,10 +170,15 @@ def _present(workspace: Workspace) -> Iterator[tuple[Path, str]]:
 
 def _kept(workspace: Workspace) -> Iterator[tuple[Path, str]]:
     home = _home(workspace)
-    for pattern in ("*/bin/python3.14t", "uv/*/bin/python3.14t"):
-        for path in sorted(home.glob(pattern), reverse=True):
-            if not path.parents[1].name.endswith(files.PARTIAL):
-                yield path, "cache"
+    for path in [*sorted(home.glob("*/bin/python3.14t"), reverse=True), *_installed(home / "uv")]:
+        if not path.parents[1].name.endswith(files.PARTIAL):
+            yield path, "cache"
+
+
+def _installed(home: Path) -> list[Path]:
+    """What uv has put there, newest first; on Windows it makes no directory for programs."""
+    pattern = "*/python3.14t.exe" if sys.platform == "win32" else "*/bin/python3.14t"
+    return sorted(home.glob(pattern), reverse=True)
 
 
 def _home(workspace: Workspace) -> Path:
@@ -174,7 +187,7 @@ def _home(workspace: Workspace) -> Path:
 
 def uv_program() -> Path | None:
     """The uv beside this interpreter, else the one on PATH."""
-    beside = Path(sys.executable).with_name("uv")
+    beside = Path(sys.executable).with_name("uv.exe" if sys.platform == "win32" else "uv")
     if beside.exists():
         return beside
     found = shutil.which("uv")
@@ -202,7 +215,7 @@ def _install_with_uv(workspace: Workspace, problems: list[str]) -> Interpreter |
         problems.append(f"uv: {said}")
         console.note(f"uv cannot have it here: {said}")
         return None
-    for path in sorted(home.glob("*/bin/python3.14t"), reverse=True):
+    for path in _installed(home):
         if found := check(path, "uv", problems):
             return found
     return None
@@ -210,7 +223,7 @@ def _install_with_uv(workspace: Workspace, problems: list[str]) -> Interpreter |
 
 def _copy_from_image(workspace: Workspace, problems: list[str]) -> Interpreter | None:
     """The interpreter of the local builder image; it finds its own library wherever it stands."""
-    target = f"cp314t-manylinux_{os.uname().machine}"
+    target = f"cp314t-manylinux_{platform.machine()}"
     try:
         engine = find_engine(workspace, may_install=True)
         image = local_image.find(engine, target) or local_image.make(workspace, engine, target)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import pwd
 import secrets
 import shutil
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -81,8 +81,10 @@ def _install() -> Path:
 
 def unprivileged_user() -> str | None:
     """Who to run a server as, which refuses root; None for whoever is not root: as themselves."""
-    if os.geteuid() != 0:
+    if sys.platform == "win32" or os.geteuid() != 0:
         return None
+    import pwd  # noqa: PLC0415  Windows has no such module
+
     for name in ("postgres", "nobody"):
         try:
             return pwd.getpwnam(name).pw_name

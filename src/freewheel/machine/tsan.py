@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import tarfile
@@ -17,6 +18,7 @@ from freewheel import console, files, process
 from freewheel.errors import CommandFailed, ProofError
 from freewheel.machine import debian, interpreter
 from freewheel.machine.cpython import CPython, archive_of, obtain_cpython
+from freewheel.machine.host import processors
 from freewheel.machine.interpreter import Interpreter
 from freewheel.machine.local_image import PACKAGES
 from freewheel.workspace import Workspace
@@ -107,7 +109,7 @@ def find_sanitized(workspace: Workspace) -> SanitizedInterpreter:
 
 
 def _key(cpython: CPython, clang: Clang) -> str:
-    machine = os.uname().machine
+    machine = platform.machine()
     fields = [cpython.sha256, clang.version, str(clang.path), *_OPTIONS, _FLAGS, machine]
     return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
 
@@ -234,7 +236,7 @@ def _build(workspace: Workspace, cpython: CPython, clang: Clang, home: Path) -> 
     with tarfile.open(archive_of(workspace, cpython)) as tar:
         tar.extractall(partial / "source", filter="data")
     (tree,) = (partial / "source").iterdir()
-    jobs = len(os.sched_getaffinity(0))
+    jobs = len(processors())
     commands: list[list[str | Path]] = [
         ["./configure", "--quiet", f"--prefix={home}", *_OPTIONS],
         ["make", "--silent", f"--jobs={jobs}"],

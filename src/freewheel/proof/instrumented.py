@@ -94,7 +94,7 @@ class _Build:
 
     def key(self, version: str) -> str:
         """The digest of all that the wheel depends on."""
-        target = host_target(self.recipe)
+        target = host_target(self.recipe, self.release)
         content = {
             **inputs.gather(self.recipe, self.release, self.series, version=version, target=target),
             "interpreter": self.sanitized.key,
@@ -122,7 +122,7 @@ class _Build:
             tar.extractall(directory / "unpacked", filter="data")
         (unpacked,) = (directory / "unpacked").iterdir()
         tree = unpacked.rename(directory / "tree")
-        wheelhouse = self._wheelhouse(host_target(self.recipe))
+        wheelhouse = self._wheelhouse(host_target(self.recipe, self.release))
         offline = ("--no-config", "--offline", "--no-index", "--find-links", wheelhouse)
         python = self.sanitized.interpreter.path
         words: list[str | Path] = ["--python", python, "--out-dir", directory / "out", tree]

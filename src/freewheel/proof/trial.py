@@ -11,7 +11,7 @@ from uv import find_uv_bin
 
 from freewheel import files, process
 from freewheel.errors import CommandFailed, ProofError
-from freewheel.machine.interpreter import Interpreter
+from freewheel.machine.interpreter import Interpreter, python_of
 from freewheel.proof.programs import EXIT_CODES, Outcome, Program, Stress
 
 POSTGRES_DSN = "FREEWHEEL_POSTGRES_DSN"
@@ -49,7 +49,7 @@ def make_environment(
 ) -> Environment:
     """A fresh environment in ``directory`` with ``wheel``, and what a lock with hashes lists."""
     files.empty_directory(directory)
-    python = directory / "bin" / "python"
+    python = python_of(directory)
     uv = find_uv_bin()
 
     def install(*words: str | Path) -> None:
