@@ -162,6 +162,19 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def application(session: nox.Session) -> None:
+    """Run the application under load on both stacks; -- --upstream, --seconds N, --stack X."""
+    session.install("--quiet", "--require-hashes", "-r", str(TOOLS))
+    command, environment = ("python", "-m"), {"PYTHONPATH": "src"}
+    session.run(*command, "freewheel", "build", "--all-releases", env=environment)
+    if "--upstream" in session.posargs:
+        # It has no public wheel for this interpreter.
+        words = ("build", "httptools", "--release", "0.7.1", "--baseline")
+        session.run(*command, "freewheel", *words, env=environment)
+    session.run(*command, "tests.application", *session.posargs, env=environment)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check formatting, style, types and the recipes."""
     session.install("--quiet", "--require-hashes", "-r", str(DEVELOPMENT))

@@ -18,7 +18,7 @@ import requests
 
 from freewheel import process
 from freewheel.errors import CommandFailed, EngineError, FreewheelError
-from freewheel.machine import debian, postgres
+from freewheel.machine import debian, postgres, redis
 from freewheel.machine.engine import Engine, find_engine, missing_packages
 from freewheel.machine.host import Host, look_at_host
 from freewheel.machine.image import find_image, official_reference
@@ -66,6 +66,7 @@ def examine(workspace: Workspace) -> tuple[Finding, ...]:
         _image(engine),
         _interpreter(workspace),
         _postgresql(),
+        _redis(),
     )
 
 
@@ -225,6 +226,20 @@ def _postgresql() -> Finding:
             remedy=_how_to_install("postgresql"),
         )
     return Finding(topic="PostgreSQL", state="ok", detail=str(directory), reason=reason)
+
+
+def _redis() -> Finding:
+    reason = "only the application's tests start a server"
+    program = redis.find_program()
+    if program is None:
+        return Finding(
+            topic="Redis",
+            state="missing",
+            detail="no redis-server and no valkey-server",
+            reason=reason,
+            remedy=_how_to_install("redis-server"),
+        )
+    return Finding(topic="Redis", state="ok", detail=str(program), reason=reason)
 
 
 def _how_to_install(program: str) -> str:

@@ -107,6 +107,12 @@ class PostgresError(FreewheelError):
     exit_code = 22
 
 
+class RedisError(FreewheelError):
+    """No Redis server could be started."""
+
+    exit_code = 29
+
+
 class KnownGoodError(FreewheelError):
     """A wheel is not the one that is known to come of its inputs."""
 
