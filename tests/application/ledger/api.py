@@ -191,7 +191,7 @@ def make_app() -> Starlette:
         IntegrityError: _refused,
         DBAPIError: _unavailable,
         # A connection that was idle when the server ended it is for a moment neither of use nor
-        # closed; asyncpg then raises this, with the GIL too, and SQLAlchemy does not know it.
+        # closed; asyncpg then raises this, and SQLAlchemy does not take it for a lost connection.
         asyncpg.InternalClientError: _unavailable,
         OSError: _unavailable,
         redis.ConnectionError: _unavailable,
