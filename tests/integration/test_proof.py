@@ -30,7 +30,6 @@ RELEASES = [
     for recipe in load_recipes(ROOT / "recipes", ROOT / "patches")
     for release in recipe.releases
 ]
-HTTPTOOLS = "0.9.0+ft.1"
 # What every probe says of itself, with a body that never sees anything.
 BLIND = re.compile(r'(?s)(# ///\n)""".*')
 
@@ -52,7 +51,7 @@ def test_every_patch_of_a_release_is_needed_and_works(tried: Checkout, release: 
 
 
 def test_the_full_proof_rules_out_chance(proven: Checkout) -> None:
-    record = proven.record("httptools", HTTPTOOLS)
+    record = proven.patched("httptools", "0.9.0")
     found = certificate.read(certificate.path_of(record.wheel))
 
     assert found.kind == "full"
@@ -70,7 +69,7 @@ def test_the_page_speaks_for_every_wheel(proven: Checkout) -> None:
 
 
 def test_the_static_index_has_the_certificates(proven: Checkout) -> None:
-    record = proven.record("httptools", HTTPTOOLS)
+    record = proven.patched("httptools", "0.9.0")
     beside = certificate.path_of(proven.workspace.simple / "httptools" / record.wheel.name)
 
     assert beside.read_bytes() == certificate.path_of(record.wheel).read_bytes()
@@ -93,7 +92,7 @@ def test_a_probe_that_always_passes_makes_its_patch_unproven(mine: Checkout) -> 
     text, changed = BLIND.subn(r"\1", probe.read_text(encoding="utf-8"))
     assert changed == 1
     probe.write_text(text, encoding="utf-8")
-    wheel = mine.record("httptools", HTTPTOOLS).wheel
+    wheel = mine.patched("httptools", "0.9.0").wheel
     certificate.path_of(wheel).write_text("{}", encoding="utf-8")
 
     said = mine.freewheel("prove", "httptools", "--quick", code=42)
@@ -115,7 +114,7 @@ def test_a_patch_without_a_probe_stops_before_anything_is_built(mine: Checkout) 
 
 
 def test_bytes_that_changed_after_certification_are_refused(proven: Checkout) -> None:
-    record = proven.record("httptools", HTTPTOOLS)
+    record = proven.patched("httptools", "0.9.0")
     beside = record.wheel.with_name(record.wheel.name + inputs.SUFFIX)
     kept = record.wheel.read_bytes(), beside.read_bytes()
     try:
@@ -166,7 +165,7 @@ def test_a_proof_survives_kill_and_goes_on_where_it_was(mine: Checkout) -> None:
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
     before = kept_runs(kept)
-    wheel = mine.record("httptools", HTTPTOOLS).wheel
+    wheel = mine.patched("httptools", "0.9.0").wheel
     assert not certificate.path_of(wheel).exists()
 
     mine.freewheel("prove", "httptools", "--quick")
