@@ -36,7 +36,7 @@ from freewheel.machine.image import (
     native_builder,
 )
 from freewheel.machine.interpreter import Interpreter, find_interpreter
-from freewheel.recipe import Recipe, Release
+from freewheel.recipe import Recipe, Release, versions_of
 from freewheel.requirements import fetch_requirements
 from freewheel.targets import in_container, runs_here
 from freewheel.workspace import Workspace
@@ -376,9 +376,7 @@ def verified_wheels(workspace: Workspace, recipes: Sequence[Recipe]) -> list[ver
     gone from the checkout, so it can neither be proven nor built again here. Raises VerifyError
     for a wheel that was changed since, and where there is none.
     """
-    wanted = {
-        (recipe.name, release.local_version) for recipe in recipes for release in recipe.releases
-    }
+    wanted = versions_of(recipes)
     names = {recipe.name for recipe in recipes}
     found: list[verify.VerifiedWheel] = []
     changed: list[str] = []

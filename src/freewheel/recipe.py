@@ -255,6 +255,13 @@ def choose_recipe(recipes: Sequence[Recipe], name: str) -> Recipe:
     )
 
 
+def versions_of(recipes: Iterable[Recipe]) -> set[tuple[str, str]]:
+    """The wheels that those recipes build: names of projects, each with a local version."""
+    return {
+        (recipe.name, release.local_version) for recipe in recipes for release in recipe.releases
+    }
+
+
 def _to_recipe(path: Path, table: _RecipeFile, patches: Path) -> Recipe:
     releases = [
         Release(

@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from freewheel.proof.report import Uncertified, chance, figure, percent, render
+from freewheel import files, inputs
+from freewheel.proof.report import Uncertified, chance, figure, percent, render, write
+from freewheel.workspace import Workspace
 from tests.unit.proofmaker import certify, make_evidence
+from tests.unit.sbommaker import RECIPE, RELEASE
+from tests.unit.wheelmaker import make_wheel
 
 VOID = {"meta", "br", "link", "img", "hr", "input"}
 
@@ -84,6 +88,30 @@ def test_wheels_without_a_certificate_are_named() -> None:
     check(page)
     assert "demo-1.0.whl" in page
     assert "there is no certificate" in page
+
+
+def test_wheels_of_an_earlier_revision_are_not_spoken_of(tmp_path: Path) -> None:
+    workspace = Workspace(root=tmp_path, cache=tmp_path, data=tmp_path)
+    names = []
+    for version in (RELEASE.local_version, f"{RELEASE.version}+ft.99"):
+        wheel = make_wheel(workspace.wheels, RECIPE.name, version)
+        names.append(wheel.name)
+        inputs.write_record(
+            inputs.Record(
+                wheel=wheel,
+                project=RECIPE.name,
+                version=version,
+                sha256=files.sha256(wheel),
+                size=wheel.stat().st_size,
+                inputs={},
+                details={},
+            )
+        )
+
+    page = write(workspace, [RECIPE]).read_text("utf-8")
+
+    assert names[0] in page
+    assert names[1] not in page
 
 
 @pytest.mark.parametrize(

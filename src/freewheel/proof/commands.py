@@ -47,7 +47,8 @@ def prove(
         proofs = proving.prove(workspace, chosen, board, quick=quick, afresh=afresh)
     for proof in proofs:
         _show_proof(workspace, proof)
-    console.say(f"report: {report.write(workspace).relative_to(workspace.root)}")
+    page = report.write(workspace, selection.chosen_recipes(workspace, ()))
+    console.say(f"report: {page.relative_to(workspace.root)}")
     console.say(f"{console.duration(time.monotonic() - started)} in all")
     problems = [f"{proof.case.title}: {line}" for proof in proofs for line in proof.problems]
     if problems:

@@ -7,7 +7,7 @@ around. It says nothing that is not in a certificate.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files as resources
 from pathlib import Path
@@ -18,6 +18,7 @@ from packaging.version import Version
 from freewheel import files, inputs
 from freewheel.errors import CertificateError
 from freewheel.proof import certificate
+from freewheel.recipe import Recipe, versions_of
 from freewheel.workspace import Workspace
 
 _TEMPLATE = "report.html.jinja"
@@ -32,11 +33,17 @@ class Uncertified:
     reason: str
 
 
-def write(workspace: Workspace) -> Path:
-    """Make ``wheels/report/index.html`` from the certificates beside the wheels in ``wheels/``."""
+def write(workspace: Workspace, recipes: Iterable[Recipe]) -> Path:
+    """Make ``wheels/report/index.html`` from the certificates beside the wheels in ``wheels/``.
+
+    It speaks of what the recipes build, and not of the revisions before.
+    """
+    built = versions_of(recipes)
     certificates: list[certificate.Certificate] = []
     uncertified: list[Uncertified] = []
     for record in inputs.read_records(workspace.wheels):
+        if (record.project, record.version) not in built:
+            continue
         path = certificate.path_of(record.wheel)
         if not path.exists():
             uncertified.append(Uncertified(name=record.wheel.name, reason=_NO_CERTIFICATE))
