@@ -119,9 +119,33 @@ def explain(session: nox.Session) -> None:
 
 
 @nox.session
+def matrix(session: nox.Session) -> None:
+    """Print each wheel of a release with its runner and its gates, as JSON; -- --since COMMIT."""
+    freewheel(session, "matrix")
+
+
+@nox.session
+def compare(session: nox.Session) -> None:
+    """Compare the wheels of two builders and print their digests; -- DIRECTORY DIRECTORY."""
+    freewheel(session, "compare")
+
+
+@nox.session
+def receive(session: nox.Session) -> None:
+    """Bring wheels that two builders agreed on into wheels/; -- DIRECTORY."""
+    freewheel(session, "receive")
+
+
+@nox.session
 def publish(session: nox.Session) -> None:
-    """Upload the wheels with twine, to the server of `nox -s serve` or to your own index."""
+    """Upload with twine, to the server of `nox -s serve` or to your own index; -- --rehearse."""
     freewheel(session, "publish", lock=SERVER)
+
+
+@nox.session
+def site(session: nox.Session) -> None:
+    """Make wheels/site/: the static index that is served now, with the certified wheels added."""
+    freewheel(session, "site")
 
 
 @nox.session
@@ -176,7 +200,7 @@ def application(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check formatting, style, types and the recipes."""
+    """Check formatting, style, types, and the workflows' form and security."""
     session.install("--quiet", "--require-hashes", "-r", str(DEVELOPMENT))
     session.run("ruff", "format", "--check", ".")
     session.run("ruff", "check", ".")
@@ -184,6 +208,13 @@ def lint(session: nox.Session) -> None:
     # What may run on the machines of other targets uses nothing that their systems lack.
     for platform in ("darwin", "win32"):
         session.run("mypy", "--platform", platform, "src")
+    workflows = sorted(map(str, Path(".github/workflows").glob("*.yml")))
+    session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
+    actions = sorted(map(str, Path(".github/actions").glob("*/action.yml")))
+    session.run("check-jsonschema", "--builtin-schema", "vendor.github-actions", *actions)
+    # The strictest there is: what could be an error counts as one.
+    strictest = ("--offline", "--no-config", "--persona=auditor", "--strict-collection")
+    session.run("zizmor", *strictest, ".github")
 
 
 @nox.session(name="bench-build")

@@ -25,15 +25,12 @@ from freewheel import (
     selection,
     server,
 )
-from freewheel import publish as publishing
-from freewheel.destination import resolve_destination
 from freewheel.doctor import examine
 from freewheel.errors import FreewheelError
 from freewheel.outcomes import show_error, show_outcomes
-from freewheel.proof import certificate
 from freewheel.proof import commands as proof_commands
-from freewheel.proof.programs import load_programs
 from freewheel.recipe import load_recipes
+from freewheel.release import commands as release_commands
 from freewheel.verify import VerifiedWheel
 from freewheel.workspace import Workspace, find_workspace
 
@@ -107,13 +104,21 @@ def build(
 @click.argument("projects", nargs=-1)
 @selection.release_option
 @selection.all_releases_option
+@selection.target_option
 def reproduce_wheels(
-    projects: tuple[str, ...], versions: tuple[str, ...], *, all_releases: bool
+    projects: tuple[str, ...], versions: tuple[str, ...], *, all_releases: bool, target: str | None
 ) -> int:
     """Build the wheels of PROJECTS (all recipes when none is named) twice, and compare."""
     started = time.monotonic()
     workspace = find_workspace()
-    jobs = selection.plan(workspace, projects, versions, all_releases=all_releases, baseline=False)
+    jobs = selection.plan(
+        workspace,
+        projects,
+        versions,
+        all_releases=all_releases,
+        baseline=False,
+        target=target,
+    )
     with console.Board() as board:
         reproductions = reproduce.reproduce(workspace, jobs, board)
     _show_reproductions(reproductions)
@@ -156,31 +161,6 @@ def _show_install_lines(workspace: Workspace, outcomes: Sequence[pipeline.Outcom
 def serve(port: int | None) -> None:
     """Run the private index as a server on this machine, until interrupted."""
     server.serve(find_workspace(), port=port)
-
-
-@commands.command()
-@click.argument("projects", nargs=-1)
-def publish(projects: tuple[str, ...]) -> None:
-    """Upload the certified wheels of PROJECTS (all in wheels/ by default) and compare them."""
-    workspace = find_workspace()
-    verified = pipeline.verified_wheels(workspace, selection.chosen_recipes(workspace, projects))
-    for wheel in verified:
-        audit.audit(wheel.path)
-    wheels = certificate.all_certified(
-        (wheel, load_programs(workspace.probes, wheel.project)) for wheel in verified
-    )
-    destination = resolve_destination(workspace)
-    published = publishing.publish(wheels, destination)
-    rows = [
-        (item.wheel.path.name, "uploaded" if item.uploaded else "was there", item.wheel.sha256)
-        for item in published
-    ]
-    console.table(("wheel", "state", "SHA-256, read back"), rows)
-    console.say()
-    console.say("Install them, pinned and with hashes, with either")
-    lines = consume.install_lines(wheels, destination.simple_url)
-    console.say(f"  {lines.pip}")
-    console.say(f"  {lines.uv}")
 
 
 @commands.command()
@@ -266,5 +246,5 @@ def doctor() -> int:
     return 1 if any(finding.state == "missing" for finding in findings) else 0
 
 
-for command in proof_commands.ALL:
+for command in (*proof_commands.ALL, *release_commands.ALL):
     commands.add_command(command)

@@ -24,7 +24,7 @@ from twine.exceptions import NonInteractive, TwineException
 from twine.settings import Settings
 
 from freewheel.errors import PublishError
-from freewheel.server import local_server
+from freewheel.server import LocalServer, local_server
 from freewheel.workspace import Workspace
 
 INDEX_URL = "FREEWHEEL_INDEX_URL"  # the variable that names the Simple repository API to read from
@@ -130,6 +130,11 @@ def _instead_of_public(workspace: Workspace, url: str) -> Destination:
             hint="start it with `nox -s serve` in another terminal, or set TWINE_REPOSITORY_URL, "
             "TWINE_USERNAME and TWINE_PASSWORD for your own index",
         )
+    return on_this_machine(server)
+
+
+def on_this_machine(server: LocalServer) -> Destination:
+    """The server that `nox -s serve` runs, whatever twine's settings name."""
     credentials = Credentials(username=server.username, password=server.password)
     return Destination(
         upload_url=server.upload_url,

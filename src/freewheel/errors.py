@@ -143,6 +143,18 @@ class ExplainError(FreewheelError):
     exit_code = 28
 
 
+class ReleaseError(FreewheelError):
+    """A wheel cannot be handed from one step of a release to the next."""
+
+    exit_code = 31
+
+
+class UpstreamError(FreewheelError):
+    """What upstream published cannot be told, or cannot be carried over."""
+
+    exit_code = 32
+
+
 class BusyError(FreewheelError):
     """Another Freewheel process holds the lock that this one needs."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from freewheel import process
-from freewheel.errors import CommandFailed
+from freewheel.errors import CommandFailed, FreewheelError
 
 
 def run_outside(tree: Path, arguments: list[str | Path]) -> process.Finished:
@@ -33,3 +33,23 @@ def clean_commit(root: Path) -> str:
     except CommandFailed:
         return ""
     return "" if status.strip() else head.strip()
+
+
+def changed_since(root: Path, commit: str) -> list[str]:
+    """The paths that differ between a commit and the checkout as it is, new files included.
+
+    What the commit's own branch did after the two parted does not count. Raises FreewheelError
+    where there is no such commit here.
+    """
+    try:
+        base = process.run(["git", "merge-base", "--", commit, "HEAD"], cwd=root).stdout.strip()
+        tracked = process.run(["git", "diff", "--name-only", "-z", base], cwd=root).stdout
+        words = ["git", "ls-files", "--others", "--exclude-standard", "-z"]
+        new = process.run(words, cwd=root).stdout
+    except CommandFailed as error:
+        raise FreewheelError(
+            f"what has changed since {commit} cannot be told",
+            problems=error.output.strip().splitlines(),
+            hint="name a commit of this repository; a shallow clone has only its last",
+        ) from error
+    return sorted(filter(None, (tracked + new).split("\0")))

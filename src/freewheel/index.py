@@ -155,6 +155,18 @@ def yank(simple: Path, filename: str, *, reason: str | None) -> None:
         _write_pages(simple, project, entries.values())
 
 
+def renew(simple: Path) -> None:
+    """Make every page, and every core metadata file, anew from what is listed."""
+    with _locked(simple):
+        _sweep(simple)
+        for project in _projects(simple):
+            entries = _read(simple / project)
+            for entry in entries:
+                path = simple / project / entry.filename
+                _settle(path.with_name(path.name + _METADATA), comparison.core_metadata(path))
+            _write_pages(simple, project, entries)
+
+
 def _locked(simple: Path) -> AbstractContextManager[None]:
     # Beside the directory, not in it: all of it gets uploaded.
     return files.locked(simple.with_name(f".{simple.name}.lock"), what=f"the index {simple}")

@@ -27,7 +27,7 @@ from freewheel import (
     wheel,
 )
 from freewheel.console import Board
-from freewheel.errors import BusyError, FreewheelError, VerifyError
+from freewheel.errors import BusyError, FreewheelError, UnprovenError, VerifyError
 from freewheel.machine.engine import find_engine, remove_leftovers
 from freewheel.machine.image import (
     BuilderImage,
@@ -367,6 +367,41 @@ def _record(
             "interpreter": getattr(builder.place, "version", "the image's"),
         },
     )
+
+
+def without_unproven(
+    workspace: Workspace, recipes: Sequence[Recipe], wheels: Sequence[verify.VerifiedWheel]
+) -> list[verify.VerifiedWheel]:
+    """Those wheels but for those of targets on which their recipe says that the proof does not run.
+
+    Each one that is left out is told. Raises UnprovenError where none is left.
+    """
+    releases = {
+        (recipe.name, release.local_version): (recipe, release.version)
+        for recipe in recipes
+        for release in recipe.releases
+    }
+    records = {record.wheel: record for record in inputs.read_records(workspace.wheels)}
+    left, told = [], []
+    for made in wheels:
+        recipe, version = releases[made.project, made.version]
+        target = records[made.path].inputs["target"]
+        reason = recipe.targets.why_unproven(target, version)
+        if reason:
+            told.append(
+                f"{made.path.name}: not proven, and so not published, on {target}: {reason}"
+            )
+        else:
+            left.append(made)
+    if not left:
+        raise UnprovenError(
+            "there is no wheel of a target that is proven",
+            problems=told,
+            hint="publish wheels of other targets; `unproven` in the recipe says which are not",
+        )
+    for line in told:
+        console.note(line)
+    return left
 
 
 def verified_wheels(workspace: Workspace, recipes: Sequence[Recipe]) -> list[verify.VerifiedWheel]:

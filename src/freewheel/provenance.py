@@ -23,11 +23,12 @@ from freewheel.errors import AttestationError
 from freewheel.inputs import Record
 
 SUFFIX = ".intoto.jsonl"
-SIGNING_KEY = "FREEWHEEL_SIGNING_KEY"  # names a file with a private key, PEM (PKCS #8)
+SIGNING_KEY = "FREEWHEEL_SIGNING_KEY"  # a private key, PEM (PKCS #8), or the file that has it
 TRUSTED_KEYS = "FREEWHEEL_TRUSTED_KEYS"  # names a directory of public keys, PEM
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "urn:freewheel:build:1"
+_PEM = "-----BEGIN"
 _PAYLOAD_TYPE = "application/vnd.in-toto+json"
 _DIGESTS = ("source archive", "build requirements")  # inputs that are SHA-256 digests of files
 
@@ -67,7 +68,8 @@ def statement(record: Record) -> dict[str, Any]:
 def attest(record: Record) -> Path:
     """Sign the statement about ``record`` and put it beside the wheel, replacing an older one.
 
-    The key is the one that ``FREEWHEEL_SIGNING_KEY`` names. Raises AttestationError.
+    The key is the one that ``FREEWHEEL_SIGNING_KEY`` names, or holds, as where a secret is handed
+    over in the environment. Raises AttestationError.
     """
     named = os.environ.get(SIGNING_KEY)
     if not named:
@@ -76,11 +78,12 @@ def attest(record: Record) -> Path:
             hint=f"set {SIGNING_KEY} to a PEM file; src/freewheel/pins/keys/README.md makes one",
         )
     try:
-        private = load_pem_private_key(Path(named).read_bytes(), password=None)
+        pem = named.encode() if named.startswith(_PEM) else Path(named).read_bytes()
+        private = load_pem_private_key(pem, password=None)
         signer = CryptoSigner(private)
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise AttestationError(
-            f"{SIGNING_KEY} names {named}, which is no private key to sign with: {error}",
+            f"{SIGNING_KEY} names {_shown(named)}, which is no private key to sign with: {error}",
             hint="name a PEM file (PKCS #8) without a passphrase",
         ) from error
     payload = json.dumps(statement(record), sort_keys=True).encode()
@@ -89,6 +92,10 @@ def attest(record: Record) -> Path:
     path = record.wheel.with_name(record.wheel.name + SUFFIX)
     files.write_text(path, json.dumps(envelope.to_dict(), sort_keys=True) + "\n")
     return path
+
+
+def _shown(named: str) -> str:
+    return "text" if named.startswith(_PEM) else named
 
 
 def trusted_keys() -> dict[str, SSlibKey]:

@@ -143,7 +143,7 @@ def _build(gate: _Gate, job: Job, side: Side) -> Build | CommandFailed:
         time.sleep(_APART)
     root = side.scratch / job.slug
     _make_checkout(gate.workspace, root)
-    words = ["build", job.recipe.name, "--release", job.release.version]
+    words = ["build", job.recipe.name, "--release", job.release.version, "--target", job.target]
     with gate.board.stage(job.title, f"{side.name} build"):
         try:
             done = process.run(

@@ -71,7 +71,11 @@ def _cases(
 ) -> list[Case]:
     """The chosen releases with both of their wheels, built where they are not fresh."""
     wanted = [
-        selection.plan(workspace, projects, versions, all_releases=all_releases, baseline=baseline)
+        _provable(
+            selection.plan(
+                workspace, projects, versions, all_releases=all_releases, baseline=baseline
+            )
+        )
         for baseline in (False, True)
     ]
     cases.check_probes(workspace, [(job.recipe, job.release) for job in wanted[0]])
@@ -88,6 +92,28 @@ def _cases(
         cases.load_case(workspace, one.job.recipe, one.job.release, (one.wheel, other.wheel))
         for one, other in zip(outcomes[:half], outcomes[half:], strict=True)
     ]
+
+
+def _provable(jobs: Sequence[pipeline.Job]) -> list[pipeline.Job]:
+    """The jobs on whose target the proof runs; each other is told. Raises ProofError if all are."""
+    left: list[pipeline.Job] = []
+    told: list[str] = []
+    for job in jobs:
+        reason = job.recipe.targets.why_unproven(job.target, job.release.version)
+        if reason:
+            told.append(f"{job.title} on {job.target}: {reason}")
+        else:
+            left.append(job)
+    if jobs and not left:
+        raise ProofError(
+            "the proof does not run on this target",
+            problems=told,
+            hint="prove the wheels on a machine of another target; `unproven` in the recipe says "
+            "on which it does not run, and why",
+        )
+    for line in told:
+        console.warn(f"left out: {line}")
+    return left
 
 
 @click.command()

@@ -1,0 +1,82 @@
+"""Targets on which the proof does not run: not proven, not published, and told so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from freewheel import files, inputs, pipeline
+from freewheel.errors import ProofError, UnprovenError
+from freewheel.proof import commands
+from freewheel.recipe import Recipe, load_recipes
+from freewheel.verify import VerifiedWheel
+from freewheel.workspace import Workspace
+from tests.unit.wheelmaker import as_verified, make_wheel
+
+ROOT = Path(__file__).parents[2]
+HTTPTOOLS = next(
+    r for r in load_recipes(ROOT / "recipes", ROOT / "patches") if r.name == "httptools"
+)
+PROVEN, UNPROVEN = "cp314t-manylinux_x86_64", "cp314t-musllinux_x86_64"
+
+
+def built(workspace: Workspace, target: str) -> VerifiedWheel:
+    tag = f"cp314-cp314t-{target.partition('-')[2].replace('linux_', 'linux_1_2_')}"
+    version = HTTPTOOLS.default_release.local_version
+    wheel = as_verified(make_wheel(workspace.wheels, "httptools", version, tag=tag))
+    record = inputs.Record(
+        wheel=wheel.path,
+        project="httptools",
+        version=version,
+        sha256=files.sha256(wheel.path),
+        size=wheel.size,
+        inputs={"target": target},
+        details={},
+    )
+    inputs.write_record(record)
+    return wheel
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(root=tmp_path, cache=tmp_path / "cache", data=tmp_path / "data")
+
+
+def test_a_wheel_that_is_not_proven_is_left_out_with_the_reason(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    proven, unproven = built(workspace, PROVEN), built(workspace, UNPROVEN)
+
+    left = pipeline.without_unproven(workspace, [HTTPTOOLS], [proven, unproven])
+
+    assert left == [proven]
+    said = capsys.readouterr().out
+    assert (
+        f"{unproven.path.name}: not proven, and so not published, on {UNPROVEN}: the proof" in said
+    )
+
+
+def test_where_none_is_left_nothing_is_published(workspace: Workspace) -> None:
+    with pytest.raises(UnprovenError, match="no wheel of a target that is proven"):
+        pipeline.without_unproven(workspace, [HTTPTOOLS], [built(workspace, UNPROVEN)])
+
+
+def job(recipe: Recipe, target: str) -> pipeline.Job:
+    return pipeline.Job(
+        recipe=recipe, release=recipe.default_release, baseline=False, target=target
+    )
+
+
+def test_the_proof_refuses_what_it_does_not_run_on(capsys: pytest.CaptureFixture[str]) -> None:
+    other = replace(HTTPTOOLS, name="other")
+    proven, unproven = job(HTTPTOOLS, PROVEN), job(other, UNPROVEN)
+
+    assert commands._provable([proven, unproven]) == [proven]
+    assert "left out: other 0.9.0+ft.1 on cp314t-musllinux_x86_64: the proof" in (
+        capsys.readouterr().err
+    )
+    with pytest.raises(ProofError, match="does not run on this target") as caught:
+        commands._provable([unproven])
+    assert "none of the runners has musl" in str(caught.value)
