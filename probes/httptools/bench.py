@@ -45,6 +45,7 @@ BROWSER = [
     "Cache-Control: max-age=0",
 ]
 PIECE, PIECES = 1024, 64
+ADDRESS = "https://user@www.example.org:8443/articles/2026/11?page=2&sort=date#top"
 
 
 def wire(lines):
@@ -140,7 +141,7 @@ def connection():
 
 
 def url():
-    data = b"https://user@www.example.org:8443/articles/2026/11?page=2&sort=date#top"
+    data = ADDRESS.encode()  # new ones for each worker
     while True:
         for _ in range(BATCH):
             httptools.parse_url(data)
