@@ -9,7 +9,7 @@
 # use = "misuse"
 # passes = "one of the two is refused, as with the GIL, and the greenlet ends in its thread"
 # shows = ["crash", "wrong answer"]
-# runs = { baseline = 10, patched = 15 }
+# runs = { baseline = 10, patched = 30 }
 # seconds = 60
 # alone = true
 # ///
@@ -38,7 +38,7 @@ import time
 from functools import partial
 
 ANCESTORS = 50_000
-ROUNDS = 30  # of each
+ROUNDS = 80  # of each
 PART = (0.4, 1.1)  # of the time that a start takes: when the other thread sets the parent
 
 
