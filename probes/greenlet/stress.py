@@ -58,8 +58,6 @@ except ImportError as error:
 # Defects that no patch mends yet, each with the newest release that has it.
 OPEN = {
     "G5": (3, 5, 6),  # a greenlet is dropped while its thread exits
-    "G6": (3, 3, 1),  # a collection finds a suspended greenlet that is garbage
-    "G13": (3, 3, 1),  # a thread that has used greenlets ends
 }
 
 THREADS = 4
