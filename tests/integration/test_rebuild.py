@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -77,14 +78,19 @@ def test_a_checkout_with_another_patch_names_it(built: Checkout, fresh: Checkout
     assert f"patch {patch.name}: {before} then, {files.sha256(patch)} here" in said
 
 
+def revise(checkout: Checkout) -> None:
+    """Give httptools' wheels in a checkout's recipe another revision than they have."""
+    recipe = checkout.workspace.recipes / "httptools.toml"
+    recipe.write_text(re.sub(r"(?m)^revision = \d+$", "revision = 99", recipe.read_text()))
+
+
 def test_a_checkout_with_another_revision_says_so(built: Checkout, fresh: Checkout) -> None:
     record = built.patched("httptools", "0.9.0")
-    recipe = fresh.workspace.recipes / "httptools.toml"
-    recipe.write_text(recipe.read_text().replace("revision = 1", "revision = 2"))
+    revise(fresh)
 
     said = fresh.freewheel("rebuild", str(record.wheel), code=26)
 
-    assert "0.9.0+ft.2" in said
+    assert "0.9.0+ft.99" in said
 
 
 def test_a_wheel_whose_bytes_are_not_the_recorded_ones(
@@ -132,8 +138,7 @@ def test_a_wheel_of_an_earlier_revision_is_left_out(built: Checkout, fresh: Chec
     for suffix in ("", inputs.SUFFIX):
         shutil.copy(record.wheel.with_name(record.wheel.name + suffix), fresh.workspace.wheels)
     assert "1 entries" in fresh.freewheel("lock-wheels", "httptools")
-    recipe = fresh.workspace.recipes / "httptools.toml"
-    recipe.write_text(recipe.read_text().replace("revision = 1", "revision = 2"))
+    revise(fresh)
 
     said = fresh.freewheel("lock-wheels", "httptools", code=VerifyError.exit_code)
 
