@@ -28,7 +28,8 @@ RELEASES = ("0.9.0", "0.7.1")
 PROGRAM = Path(__file__).with_name("httptools_replay.py")
 TIMES = int(os.environ.get("FREEWHEEL_FUZZ") or 1)
 REFUSED = "the parser is in use by another thread; a parser can be fed by one thread at a time"
-LEAK = 200  # blocks of memory more after 2,000 cases; a lost one each would be 2,000
+SHARED = {"do": "share", "threads": 4, "pieces": [GET, POST] * 6}
+LEAK = 200  # blocks of memory more after 2,100 cases; a lost one each would be 2,100
 FUZZ = settings(
     deadline=None,  # one machine is slower than another
     database=None,  # nothing is left in the tree
@@ -154,6 +155,7 @@ def test_what_differs_is_seen(replays: Replays) -> None:
 
 def test_no_memory_is_lost(replays: Replays) -> None:
     cases = [case for case in corpus() if len(case.get("pieces", "1")) == 1][:2000]
+    cases += [{**SHARED, "buffer": buffer} for buffer in ("bytes", "any") for _ in range(50)]
     for replay in patched(replays):
         used = [(replay.ask(*cases), replay.ask({"do": "memory"})[0])[1] for _ in range(3)]
         assert used[2] - used[1] < LEAK, (replay.name, used)
@@ -176,6 +178,16 @@ def test_generated_urls_are_parsed_as_before(replays: Replays, case: Case) -> No
 def test_a_parser_survives_what_its_callbacks_feed_it(replays: Replays, case: Case) -> None:
     for replay in patched(replays):
         replay.ask(case)  # fails if it dies, be it of a buffer that is not released
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_without_the_patches_it_holds_a_buffer(replays: Replays, release: str) -> None:
+    nested = ["on_message_complete", [GET]]
+    case = {"do": "feed", "pieces": [GET], "buffer": "bytearray", "nested": nested}
+
+    replays[release, "patched"].ask(case)
+    with pytest.raises(pytest.fail.Exception, match="BufferError"):
+        replays[release, "baseline"].ask(case)
 
 
 # ---------------------------------------------------------------------- one parser, several threads
@@ -224,7 +236,7 @@ def test_threads_that_share_a_parser_are_whole_or_refused(replays: Replays) -> N
 @pytest.mark.parametrize("release", RELEASES)
 @pytest.mark.parametrize("buffer", ["bytes", "any"])
 def test_without_the_patches_they_are_not(replays: Replays, release: str, buffer: str) -> None:
-    case = {"do": "share", "buffer": buffer, "threads": 4, "pieces": [GET, POST] * 6}
+    case = {**SHARED, "buffer": buffer}
 
     def often() -> None:
         for _ in range(20):
