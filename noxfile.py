@@ -75,6 +75,18 @@ def bench_session(project: str) -> None:
     )
 
 
+def refresh_session(project: str) -> None:
+    """Define the session that carries one recipe's patches over to another release."""
+
+    @nox.session(name=f"refresh-{project}")
+    def refresh_project(session: nox.Session) -> None:
+        freewheel(session, "refresh", project)
+
+    refresh_project.__doc__ = (
+        f"Carry {project}'s newest patches over to another release; -- RELEASE, --continue"
+    )
+
+
 @nox.session
 def build(session: nox.Session) -> None:
     """Build the default release of every recipe into wheels/ and the static index."""
@@ -86,6 +98,7 @@ for name, recipe in RECIPES.items():
     reproduce_session(name)
     prove_session(name)
     bench_session(name)
+    refresh_session(name)
 
 
 @nox.session
@@ -170,6 +183,24 @@ def rebuild(session: nox.Session) -> None:
 def attest(session: nox.Session) -> None:
     """Sign in-toto provenance for the wheels, with the key that FREEWHEEL_SIGNING_KEY names."""
     freewheel(session, "attest")
+
+
+@nox.session
+def watch(session: nox.Session) -> None:
+    """Say what upstream has released since, and which patches it still needs; -- PROJECT."""
+    freewheel(session, "watch")
+
+
+@nox.session
+def issue(session: nox.Session) -> None:
+    """Open or update the one issue that says what the watch saw, in a workflow; -- DIRECTORY."""
+    freewheel(session, "issue")
+
+
+@nox.session(name="new-recipe")
+def new_recipe(session: nox.Session) -> None:
+    """Begin a recipe from what the index and the sdist tell; -- NAME VERSION."""
+    freewheel(session, "new-recipe")
 
 
 @nox.session(name="lock-wheels")

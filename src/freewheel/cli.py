@@ -31,6 +31,7 @@ from freewheel.outcomes import show_error, show_outcomes
 from freewheel.proof import commands as proof_commands
 from freewheel.recipe import load_recipes
 from freewheel.release import commands as release_commands
+from freewheel.upkeep import commands as upkeep_commands
 from freewheel.verify import VerifiedWheel
 from freewheel.workspace import Workspace, find_workspace
 
@@ -246,5 +247,5 @@ def doctor() -> int:
     return 1 if any(finding.state == "missing" for finding in findings) else 0
 
 
-for command in (*proof_commands.ALL, *release_commands.ALL):
+for command in (*proof_commands.ALL, *release_commands.ALL, *upkeep_commands.ALL):
     commands.add_command(command)

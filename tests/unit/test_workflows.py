@@ -69,8 +69,8 @@ def sessions() -> set[str]:
     return set(re.findall(r"^[*-] (\S+)", done.stdout, re.MULTILINE))
 
 
-def test_all_are_there() -> None:
-    assert [path.stem for path in WORKFLOWS] == ["ci", "release"]
+def test_all_three_are_there() -> None:
+    assert [path.stem for path in WORKFLOWS] == ["ci", "nightly", "release"]
 
 
 @each_workflow

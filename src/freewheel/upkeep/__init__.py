@@ -1,0 +1,1 @@
+"""Upkeep: what upstream has released since, patches carried over to it, and recipes begun."""

@@ -1,0 +1,165 @@
+"""What an index has of a project: its releases, newest first, each with its sdist and wheels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import requests
+import stamina
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
+from pypi_simple import DistributionPackage, NoSuchProjectError, ProjectPage, PyPISimple
+
+from freewheel.errors import UpstreamError
+from freewheel.recipe import Release
+from freewheel.source import Places, configured_places
+
+_TIMEOUT = 60.0  # seconds without a byte
+_ATTEMPTS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """One release on an index; ``released`` is None where the index does not say when.
+
+    ``sha256`` is that of the sdist, "" where there is none; ``wheels`` are file names.
+    """
+
+    project: str
+    version: str
+    sha256: str
+    released: datetime | None
+    wheels: tuple[str, ...]
+
+    def serves(self, target: str) -> bool:
+        """Whether one of its wheels is for that build identifier."""
+        return any(fits(wheel, target) for wheel in self.wheels)
+
+    def as_release(self) -> Release:
+        """The release as a recipe would carry it, without patches. Raises UpstreamError."""
+        if not self.sha256 or self.released is None:
+            missing = "no sdist" if not self.sha256 else "no time of its upload"
+            raise UpstreamError(
+                f"the index has {missing} of {self.project} {self.version}",
+                hint="name an index that has it: `pip config list` shows which one is asked",
+            )
+        return Release(
+            project=self.project,
+            version=self.version,
+            sha256=self.sha256,
+            released=self.released.astimezone(UTC).replace(microsecond=0),
+            revision=1,
+            patches=(),
+        )
+
+
+def fits(wheel: str, target: str) -> bool:
+    """Whether a wheel of that file name is for a build identifier such as cp314t-win_amd64."""
+    python, _, platform = target.partition("-")
+    system, _, machine = platform.partition("_")
+    try:
+        tags = parse_wheel_filename(wheel)[3]
+    except InvalidWheelFilename:
+        return False
+    for tag in tags:
+        if (tag.interpreter, tag.abi) != (python.removesuffix("t"), python):
+            continue
+        both = system == "macosx" and tag.platform.endswith("_universal2")
+        if tag.platform.startswith(system) and (tag.platform.endswith(f"_{machine}") or both):
+            return True
+    return False
+
+
+def offers(project: str) -> tuple[Offer, ...]:
+    """The project's releases that are final and not yanked, newest first.
+
+    They come from the first place that the machine is configured with and that knows the project.
+    Raises UpstreamError.
+    """
+    places = configured_places()
+    problems: list[str] = []
+    for index in places.indexes:
+        try:
+            page = _page(index, project, places)
+        except (requests.RequestException, OSError, ValueError) as error:
+            problems.append(type(error).__name__)
+            continue
+        if page is not None:
+            return read_page(project, page)
+    raise UpstreamError(
+        f"no index that this machine is configured with knows {project}",
+        problems=problems,
+        hint="check the name, the network, and what `pip config list` names",
+    )
+
+
+def offer_of(project: str, version: str) -> Offer:
+    """One release of a project. Raises UpstreamError, naming those that there are."""
+    found = offers(project)
+    for offer in found:
+        if Version(offer.version) == Version(version):
+            return offer
+    newest = ", ".join(offer.version for offer in found[:5]) or "none"
+    raise UpstreamError(
+        f"the index has no {project} {version}", hint=f"the newest that it has are {newest}"
+    )
+
+
+def read_page(project: str, page: ProjectPage) -> tuple[Offer, ...]:
+    """The offers of one project page."""
+    files: dict[Version, list[DistributionPackage]] = {}
+    for package in page.packages:
+        version = _version(package)
+        if version and not version.is_prerelease and not package.is_yanked:
+            files.setdefault(version, []).append(package)
+    return tuple(_offer(project, files[version]) for version in sorted(files, reverse=True))
+
+
+def _version(package: DistributionPackage) -> Version | None:
+    try:
+        found = Version(package.version or "")
+    except InvalidVersion:
+        return None
+    return None if found.local else found
+
+
+def _offer(project: str, packages: Sequence[DistributionPackage]) -> Offer:
+    sdist = next(iter(_sdists(packages)), None)
+    return Offer(
+        project=canonicalize_name(project),
+        version=str(_version(packages[0])),
+        sha256=sdist.digests.get("sha256", "") if sdist else "",
+        released=sdist.upload_time if sdist else None,
+        wheels=tuple(sorted(p.filename for p in packages if p.package_type == "wheel")),
+    )
+
+
+def _sdists(packages: Iterable[DistributionPackage]) -> list[DistributionPackage]:
+    return [
+        package
+        for package in packages
+        if package.package_type == "sdist" and package.filename.endswith(".tar.gz")
+    ]
+
+
+def _page(index: str, project: str, places: Places) -> ProjectPage | None:
+    """The project's page; None where the index does not know it."""
+    local = Path(index.removeprefix("file://")) / project / "index.json"
+    if "://" not in index or index.startswith("file:"):
+        if not local.is_file():
+            return None
+        return ProjectPage.from_json_data(json.loads(local.read_bytes()), local.as_uri())
+    with requests.Session() as session:
+        session.verify = places.certificates or True
+        with PyPISimple(index, session=session) as client:
+            for attempt in stamina.retry_context(on=requests.ConnectionError, attempts=_ATTEMPTS):
+                with attempt:
+                    try:
+                        return client.get_project_page(project, timeout=_TIMEOUT)
+                    except NoSuchProjectError:
+                        return None
+    return None
