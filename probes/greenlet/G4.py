@@ -10,7 +10,7 @@
 # passes = "one of the two is refused, as with the GIL, and the greenlet ends in its thread"
 # shows = ["crash", "wrong answer"]
 # runs = { baseline = 10, patched = 30 }
-# seconds = 60
+# seconds = 120
 # alone = true
 # ///
 """G4: a greenlet is started in one thread and gets a parent in another at the same time.
@@ -38,7 +38,7 @@ import time
 from functools import partial
 
 ANCESTORS = 50_000
-ROUNDS = 80  # of each
+ROUNDS = 60  # of each
 PART = (0.4, 1.1)  # of the time that a start takes: when the other thread sets the parent
 
 
