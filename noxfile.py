@@ -75,6 +75,18 @@ def bench_session(project: str) -> None:
     )
 
 
+def soak_session(project: str) -> None:
+    """Define the session that lets one recipe's wheels work for long."""
+
+    @nox.session(name=f"soak-{project}")
+    def soak_project(session: nox.Session) -> None:
+        freewheel(session, "soak", project)
+
+    soak_project.__doc__ = (
+        f"Let {project}'s stress program work for an hour; -- --seconds S, --release X"
+    )
+
+
 def refresh_session(project: str) -> None:
     """Define the session that carries one recipe's patches over to another release."""
 
@@ -98,6 +110,7 @@ for name, recipe in RECIPES.items():
     reproduce_session(name)
     prove_session(name)
     bench_session(name)
+    soak_session(name)
     refresh_session(name)
 
 

@@ -13,6 +13,7 @@ from freewheel import console, pipeline, selection
 from freewheel.errors import ProofError, UnprovenError
 from freewheel.outcomes import show_outcomes
 from freewheel.proof import cases, certificate
+from freewheel.verify import VerifiedWheel
 from freewheel.workspace import Workspace, find_workspace
 
 if TYPE_CHECKING:
@@ -79,7 +80,16 @@ def _cases(
         for baseline in (False, True)
     ]
     cases.check_probes(workspace, [(job.recipe, job.release) for job in wanted[0]])
-    outcomes = pipeline.build(workspace, [*wanted[0], *wanted[1]], board)
+    outcomes = _built(pipeline.build(workspace, [*wanted[0], *wanted[1]], board))
+    half = len(outcomes) // 2
+    return [
+        cases.load_case(workspace, one.job.recipe, one.job.release, (one.wheel, other.wheel))
+        for one, other in zip(outcomes[:half], outcomes[half:], strict=True)
+    ]
+
+
+def _built(outcomes: Sequence[pipeline.Outcome]) -> Sequence[pipeline.Outcome]:
+    """The same, if all wheels were built; raises ProofError, having said why, if not."""
     failed = [outcome for outcome in outcomes if outcome.error]
     if failed:
         show_outcomes(failed)
@@ -87,11 +97,7 @@ def _cases(
             f"{len(failed)} of {len(outcomes)} wheels could not be built",
             hint="mend what is said above, then try again",
         )
-    half = len(outcomes) // 2
-    return [
-        cases.load_case(workspace, one.job.recipe, one.job.release, (one.wheel, other.wheel))
-        for one, other in zip(outcomes[:half], outcomes[half:], strict=True)
-    ]
+    return outcomes
 
 
 def _provable(jobs: Sequence[pipeline.Job]) -> list[pipeline.Job]:
@@ -212,6 +218,46 @@ def _ratio(ratio: Ratio) -> str:
     return f"{ratio.median:.2f} ({ratio.lowest:.2f} to {ratio.highest:.2f})"
 
 
+@click.command()
+@click.argument("projects", nargs=-1)
+@selection.release_option
+@selection.all_releases_option
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=1),
+    default=3600.0,
+    show_default=True,
+    help="How long each stress program works.",
+)
+def soak(
+    projects: tuple[str, ...],
+    versions: tuple[str, ...],
+    *,
+    all_releases: bool,
+    seconds: float,
+) -> None:
+    """Let the stress programs of PROJECTS work on the patched wheels for a long time."""
+    # Imported here, as in `prove`.
+    from freewheel.proof import soaking  # noqa: PLC0415
+
+    workspace = find_workspace()
+    jobs = selection.plan(workspace, projects, versions, all_releases=all_releases, baseline=False)
+    with console.Board() as board:
+        outcomes = _built(pipeline.build(workspace, jobs, board))
+        wheels = [one.wheel for one in outcomes if isinstance(one.wheel, VerifiedWheel)]
+        found = soaking.soak(workspace, wheels, board, seconds=seconds)
+    for soaked in found:
+        console.say(f"{soaked.title}, {console.duration(soaked.work)} of work")
+        console.say(soaked.run.said)
+    problems = [soaked.problem for soaked in found if soaked.problem]
+    if problems:
+        raise UnprovenError(
+            "not every stress program ended as it should",
+            problems=problems,
+            hint="read what it printed; docs/probes.md tells what each ending means",
+        )
+
+
 @click.command(name="certificate-schema")
 def certificate_schema() -> None:
     """Print the JSON Schema of certificates."""
@@ -261,4 +307,4 @@ def _counted(numbers: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in numbers.items())
 
 
-ALL: tuple[click.Command, ...] = (prove, bench, tsan, certificate_schema)
+ALL: tuple[click.Command, ...] = (prove, bench, soak, tsan, certificate_schema)

@@ -10,7 +10,6 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -21,7 +20,6 @@ from freewheel.console import Board
 from freewheel.errors import CertificateError
 from freewheel.machine import facts
 from freewheel.machine.interpreter import Interpreter, find_interpreter
-from freewheel.machine.postgres import running_postgres
 from freewheel.patches import Patch, read_series
 from freewheel.proof import certificate, control, scaling
 from freewheel.proof.cases import Case
@@ -30,10 +28,10 @@ from freewheel.proof.kept import Kept, Subject, harness_digest
 from freewheel.proof.programs import Outcome, Probe, Program, Programs, Stress, load_programs
 from freewheel.proof.sanitizer import SanitizerResult, sanitize
 from freewheel.proof.scaling import Figure
+from freewheel.proof.services import running_services
 from freewheel.proof.suite_results import Comparison
 from freewheel.proof.suites import Wheels, chosen_pass, prove_suite, suite_digest
 from freewheel.proof.trial import (
-    POSTGRES_DSN,
     Environment,
     Run,
     make_environment,
@@ -88,7 +86,7 @@ def prove(
     interpreter = find_interpreter(workspace)
     with (
         files.locked(workspace.locks / "proof.lock", what="a proof"),
-        _services(cases) as services,
+        running_services(_programs(cases)) as services,
     ):
         proofs = []
         for case in cases:
@@ -114,19 +112,9 @@ def _environments(case: Case, scratch: Path, interpreter: Interpreter) -> dict[s
     }
 
 
-@contextmanager
-def _services(cases: Sequence[Case]) -> Iterator[dict[str, str]]:
-    """Start what the programs of the cases need."""
-    programs = [
-        program
-        for case in cases
-        for program in (*case.probes, *case.programs.stress, *case.programs.benchmarks)
-    ]
-    if any("postgresql" in program.needs for program in programs):
-        with running_postgres() as dsn:
-            yield {POSTGRES_DSN: dsn}
-    else:
-        yield {}
+def _programs(cases: Sequence[Case]) -> Iterator[Program]:
+    for case in cases:
+        yield from (*case.probes, *case.programs.stress, *case.programs.benchmarks)
 
 
 def _prove(workspace: Workspace, trials: _Trials, board: Board) -> Proof:
@@ -251,7 +239,7 @@ def measure(
     found = []
     with (
         files.locked(workspace.locks / "proof.lock", what="a proof"),
-        _services(cases) as services,
+        running_services(_programs(cases)) as services,
     ):
         for case in cases:
             scratch = files.empty_directory(workspace.work / f"bench-{case.slug}")

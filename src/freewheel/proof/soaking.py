@@ -1,0 +1,76 @@
+"""Stage *soak*: the stress programs of a release at work for a long time, on the patched wheel.
+
+A proof lets them work for a minute or less. What is lost now and then, or goes wrong once in a
+million times, shows in an hour. It is no part of a certificate, because it takes so long.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from freewheel import files
+from freewheel.console import Board
+from freewheel.machine.interpreter import find_interpreter
+from freewheel.proof.control import ending
+from freewheel.proof.programs import Outcome, Stress, load_programs
+from freewheel.proof.services import running_services
+from freewheel.proof.trial import Run, make_environment, run_stress
+from freewheel.verify import VerifiedWheel
+from freewheel.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Soaked:
+    """How a stress program ended on a wheel after working for ``work`` seconds."""
+
+    wheel: VerifiedWheel
+    stress: Stress
+    work: float
+    run: Run
+
+    @property
+    def title(self) -> str:
+        return f"{self.wheel.project} {self.wheel.version}: {self.stress.name}"
+
+    @property
+    def problem(self) -> str:
+        """What was wrong, with the end of what the program printed; "" if nothing was."""
+        if self.run.outcome is Outcome.PASS:
+            return ""
+        return f"{self.title}: {ending(self.run)}: {self.run.said}"
+
+
+def soak(
+    workspace: Workspace, wheels: Sequence[VerifiedWheel], board: Board, *, seconds: float
+) -> list[Soaked]:
+    """Let each stress program of each wheel's project work for ``seconds``, one after the other.
+
+    They run under the limits that they declare: on memory, and on the time beyond ``seconds``.
+    """
+    interpreter = find_interpreter(workspace)
+    pairs = [
+        (wheel, stress)
+        for wheel in wheels
+        for stress in load_programs(workspace.probes, wheel.project).stress
+    ]
+    found = []
+    with (
+        files.locked(workspace.locks / "proof.lock", what="a proof"),
+        running_services(stress for _, stress in pairs) as services,
+    ):
+        for wheel, stress in pairs:
+            scratch = files.empty_directory(workspace.work / f"soak-{wheel.path.stem}")
+            environment = make_environment(scratch / "patched", wheel.path, interpreter)
+            with board.stage(f"{wheel.project} {wheel.version}", stress.name):
+                run = run_stress(
+                    stress,
+                    environment,
+                    scratch,
+                    work=seconds,
+                    services=services if stress.needs else {},
+                )
+            found.append(Soaked(wheel=wheel, stress=stress, work=seconds, run=run))
+            shutil.rmtree(scratch)
+    return found
