@@ -46,7 +46,8 @@ class Outcome:
     """What a soak came to; it was passed when there are no ``problems``.
 
     ``requests`` are counted by kind, ``jobs`` are those that the broker was given and ``twice``
-    how many of them were done more than once. ``memory`` are bytes in the second and in the last
+    how many of them were done more than once. ``died`` has the signal that ended a process, by
+    process, where one did. ``memory`` are bytes in the second and in the last
     quarter, by process.
     """
 
@@ -56,6 +57,7 @@ class Outcome:
     twice: int = 0
     dropped: int = 0
     restarted: bool = False
+    died: dict[str, int] = field(default_factory=dict)
     memory: dict[str, tuple[float, float]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     logs: dict[str, str] = field(default_factory=dict)
@@ -141,6 +143,8 @@ class _Soak:
             if (code := child.returncode()) is not None:
                 alive = False
                 how = f"signal {-code}" if code < 0 else f"code {code}"
+                if code < 0:
+                    self.outcome.died[name] = -code
                 self.outcome.problems.insert(0, f"{name}: ended by itself with {how}")
         return alive
 

@@ -1,10 +1,11 @@
 """The application of the report, under load, on the patched wheels of both stacks.
 
-``nox -s application`` runs it for longer.
+``nox -s application`` runs it for longer. The public wheels of the pinned stack die under it.
 """
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,9 @@ from tests.application.stacks import STACKS, Stack, install, installed
 from tests.integration.conftest import Checkout
 
 pytestmark = pytest.mark.integration
+
+_ATTEMPTS = 6  # of 10 seconds at most; it crashes at its first statements, where it does
+_CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE}
 
 
 @pytest.mark.parametrize("stack", STACKS, ids=lambda stack: stack.name)
@@ -34,3 +38,24 @@ def test_the_application_survives_on_our_wheels(
     assert outcome.jobs
     assert outcome.dropped
     assert outcome.restarted
+
+
+def test_the_pinned_stack_dies_on_the_public_wheels(
+    built: Checkout, interpreter: Interpreter, tmp_path: Path
+) -> None:
+    """The negative control: what the soak is for kills the wheels without our patches.
+
+    It does so by chance, so it may take more than one run.
+    """
+    stack = next(stack for stack in STACKS if stack.name == "pinned")
+    python = install(stack, built.workspace, interpreter, tmp_path / "stack", upstream=True)
+    versions = installed(python)
+    assert {project: versions[project] for project in stack.releases} == stack.releases
+
+    seen: list[str] = []
+    for _ in range(_ATTEMPTS):
+        outcome = soak(stack, python, tmp_path, seconds=10)
+        if _CRASHES & set(outcome.died.values()):
+            return
+        seen += outcome.problems[:3] or ["passed"]
+    pytest.fail(f"survived {_ATTEMPTS} times: {seen}")
