@@ -1,0 +1,22 @@
+"""What the documentation names is what the recipes have."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from freewheel.recipe import load_recipes
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_pins_of_the_documentation_are_of_today() -> None:
+    today = {
+        f"{recipe.name}=={recipe.default_release.local_version}"
+        for recipe in load_recipes(ROOT / "recipes", ROOT / "patches")
+    }
+
+    told = re.findall(r"\b[a-z0-9-]+==[0-9.]+\+ft\.\d+", (ROOT / "docs/consume.md").read_text())
+
+    assert told
+    assert set(told) == today
