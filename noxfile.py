@@ -268,6 +268,15 @@ def bench_build(session: nox.Session) -> None:
     session.run("python", "tests/benchmarks/build.py", *session.posargs, env={"PYTHONPATH": "src"})
 
 
+@nox.session(name="bench-application")
+def bench_application(session: nox.Session) -> None:
+    """Requests and jobs a second, our wheels by the public ones; -- --rounds N, --seconds S."""
+    session.install("--quiet", "--require-hashes", "-r", str(TOOLS))
+    command, environment = ("python", "-m"), {"PYTHONPATH": "src"}
+    session.run(*command, "freewheel", "build", env=environment)
+    session.run(*command, "tests.benchmarks.application", *session.posargs, env=environment)
+
+
 @nox.session(name="update-pins")
 def update_pins(session: nox.Session) -> None:
     """Renew every lock in src/freewheel/pins/ and say what changed; -- --keep only adds."""

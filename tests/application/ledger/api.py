@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import os
 import sys
 import threading
 from collections.abc import AsyncIterator
@@ -32,7 +33,8 @@ _AT_ONCE = 50  # rows that a stream fetches at a time
 async def health(_request: Request) -> JSONResponse:
     """Who answers, and whether the GIL is off."""
     gil = sys._is_gil_enabled()  # type: ignore[attr-defined]
-    return JSONResponse({"thread": threading.current_thread().name, "gil": gil})
+    thread = threading.current_thread().name
+    return JSONResponse({"process": os.getpid(), "thread": thread, "gil": gil})
 
 
 async def open_account(request: Request) -> JSONResponse:
