@@ -229,6 +229,14 @@ def tests(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *session.posargs, env={"PYTHONPATH": "src"})
 
 
+@nox.session(name="rehearse-release")
+def rehearse_release(session: nox.Session) -> None:
+    """Walk through the release workflow with wheels of this machine; -- PROJECT, --release X."""
+    session.install("--quiet", "--require-hashes", "-r", str(DEVELOPMENT))
+    command = ("python", "-m", "tests.rehearsal")
+    session.run(*command, *session.posargs, env={"PYTHONPATH": "src"})
+
+
 @nox.session
 def application(session: nox.Session) -> None:
     """Run the application under load on both stacks; -- --upstream, --seconds N, --stack X."""

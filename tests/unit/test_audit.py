@@ -187,6 +187,21 @@ def test_a_file_that_is_no_key(
         provenance.attest(record)
 
 
+def test_a_key_can_be_handed_over_as_text(
+    record: inputs.Record, keys: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pem = (tmp_path / "signing.key").read_text()
+    monkeypatch.setenv(provenance.SIGNING_KEY, pem)
+    provenance.attest(record)
+    assert problems(record.wheel) == []
+    assert keys.is_dir()
+
+    monkeypatch.setenv(provenance.SIGNING_KEY, pem.replace("M", "m"))
+    with pytest.raises(AttestationError, match="no private key") as caught:
+        provenance.attest(record)
+    assert pem.splitlines()[1][:20].replace("M", "m") not in str(caught.value)
+
+
 def test_a_certificate_of_another_wheel_and_one_cut_short(
     record: inputs.Record, tmp_path: Path
 ) -> None:

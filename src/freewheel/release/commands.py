@@ -82,6 +82,7 @@ def publish(projects: tuple[str, ...], *, rehearse: bool) -> None:
     if rehearse:
         console.say("That was a rehearsal: the server has ended, and nothing was published.")
         return
+    consume.write_requirements(workspace.wheels / "requirements.txt", wheels)
     console.say("Install them, pinned and with hashes, with either")
     lines = consume.install_lines(wheels, destination.simple_url)
     console.say(f"  {lines.pip}")
