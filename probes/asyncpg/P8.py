@@ -9,7 +9,7 @@
 # use = "supported"
 # passes = "close() returns"
 # shows = ["hang"]
-# runs = { baseline = 5, patched = 25 }
+# runs = { baseline = 6, patched = 30 }
 # seconds = 60
 # needs = ["postgresql"]
 # ///

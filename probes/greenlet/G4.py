@@ -9,7 +9,7 @@
 # use = "misuse"
 # passes = "one of the two is refused, as with the GIL, and the greenlet ends in its thread"
 # shows = ["crash", "wrong answer"]
-# runs = { baseline = 10, patched = 30 }
+# runs = { baseline = 10, patched = 20 }
 # seconds = 120
 # alone = true
 # ///
