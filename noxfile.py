@@ -27,76 +27,27 @@ def freewheel(session: nox.Session, *words: str, lock: Path = TOOLS) -> None:
     session.run("python", "-m", "freewheel", *words, *session.posargs, env={"PYTHONPATH": "src"})
 
 
-def build_session(project: str, summary: str) -> None:
-    """Define the session that builds one recipe."""
-
-    @nox.session(name=f"build-{project}")
-    def build_project(session: nox.Session) -> None:
-        freewheel(session, "build", project)
-
-    build_project.__doc__ = (
-        f"Build {project}: {summary}; -- --release X, --all-releases, --baseline"
-    )
-
-
-def reproduce_session(project: str) -> None:
-    """Define the session that builds one recipe twice."""
-
-    @nox.session(name=f"reproduce-{project}")
-    def reproduce_project(session: nox.Session) -> None:
-        freewheel(session, "reproduce", project)
-
-    reproduce_project.__doc__ = (
-        f"Build {project} twice, all else varied, and compare; -- --release X, --all-releases"
-    )
+# What each project has a session for: the command, and what `nox --list` says of it.
+OF_A_PROJECT = {
+    "build": "Build {project}: {summary}; -- --release X, --all-releases, --baseline",
+    "reproduce": "Build {project} twice, all else varied, and compare; -- --release X, "
+    "--all-releases",
+    "prove": "Prove {project}'s wheels against unpatched ones; -- --release X, --all-releases, "
+    "--quick",
+    "bench": "Measure {project}'s patched wheel by the unpatched one; -- --rounds N, --seconds S",
+    "soak": "Let {project}'s stress program work for an hour; -- --seconds S, --release X",
+    "refresh": "Carry {project}'s newest patches over to another release; -- RELEASE, --continue",
+}
 
 
-def prove_session(project: str) -> None:
-    """Define the session that proves one recipe."""
+def project_session(command: str, project: str, text: str) -> None:
+    """Define the session that puts one recipe's project to a command."""
 
-    @nox.session(name=f"prove-{project}")
-    def prove_project(session: nox.Session) -> None:
-        freewheel(session, "prove", project)
+    @nox.session(name=f"{command}-{project}")
+    def run(session: nox.Session) -> None:
+        freewheel(session, command, project)
 
-    prove_project.__doc__ = (
-        f"Prove {project}'s wheels against unpatched ones; -- --release X, --all-releases, --quick"
-    )
-
-
-def bench_session(project: str) -> None:
-    """Define the session that measures one recipe's wheels."""
-
-    @nox.session(name=f"bench-{project}")
-    def bench_project(session: nox.Session) -> None:
-        freewheel(session, "bench", project)
-
-    bench_project.__doc__ = (
-        f"Measure {project}'s patched wheel by the unpatched one; -- --rounds N, --seconds S"
-    )
-
-
-def soak_session(project: str) -> None:
-    """Define the session that lets one recipe's wheels work for long."""
-
-    @nox.session(name=f"soak-{project}")
-    def soak_project(session: nox.Session) -> None:
-        freewheel(session, "soak", project)
-
-    soak_project.__doc__ = (
-        f"Let {project}'s stress program work for an hour; -- --seconds S, --release X"
-    )
-
-
-def refresh_session(project: str) -> None:
-    """Define the session that carries one recipe's patches over to another release."""
-
-    @nox.session(name=f"refresh-{project}")
-    def refresh_project(session: nox.Session) -> None:
-        freewheel(session, "refresh", project)
-
-    refresh_project.__doc__ = (
-        f"Carry {project}'s newest patches over to another release; -- RELEASE, --continue"
-    )
+    run.__doc__ = text
 
 
 @nox.session
@@ -106,12 +57,9 @@ def build(session: nox.Session) -> None:
 
 
 for name, recipe in RECIPES.items():
-    build_session(name, recipe["project"]["summary"])
-    reproduce_session(name)
-    prove_session(name)
-    bench_session(name)
-    soak_session(name)
-    refresh_session(name)
+    for command, text in OF_A_PROJECT.items():
+        summary = recipe["project"]["summary"]
+        project_session(command, name, text.format(project=name, summary=summary))
 
 
 @nox.session
