@@ -364,7 +364,9 @@ def _record(
             "commit": commit,
             "failed checks": failures,
             "image": builder.image.origin,
-            "interpreter": getattr(builder.place, "version", "the image's"),
+            "interpreter": builder.place.version
+            if isinstance(builder.place, Interpreter)
+            else "the image's",
         },
     )
 

@@ -24,7 +24,8 @@ DIGESTS = "FREEWHEEL_DIGESTS"  # the variable that holds the list, as JSON
 _OUTPUTS = "GITHUB_OUTPUT"  # names the file that a step's outputs are written to
 _Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 _Digests = TypeAdapter(Annotated[dict[str, _Digest], Field(min_length=1)])
-_BESIDE = (inputs.SUFFIX, certificate.SUFFIX, provenance.SUFFIX)
+# What may lie beside a wheel, and goes wherever it goes.
+BESIDE = (inputs.SUFFIX, certificate.SUFFIX, provenance.SUFFIX)
 
 
 def agree(first: Path, second: Path) -> dict[str, str]:
@@ -73,7 +74,7 @@ def receive(sources: Path, wheels: Path, digests: Mapping[str, str] | None) -> l
         )
     taken = []
     for name, path in sorted(found.items()):
-        for suffix in _BESIDE:
+        for suffix in BESIDE:
             beside = path.with_name(name + suffix)
             if beside.exists():
                 files.copy(beside, wheels / beside.name)

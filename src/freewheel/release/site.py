@@ -19,16 +19,15 @@ import stamina
 from pydantic import StringConstraints, TypeAdapter
 from pypi_simple import ProjectPage
 
-from freewheel import console, files, index, inputs, provenance
+from freewheel import console, files, index
 from freewheel.errors import PackageIndexError
-from freewheel.proof import certificate
 from freewheel.proof.certificate import CertifiedWheel
+from freewheel.release.handover import BESIDE
 
 EARLIER = "FREEWHEEL_PAGES_URL"  # the variable that names the index as it is served now
 YANKED = Path(__file__).parents[1] / "pins" / "yanked.toml"
 _Reason = Annotated[str, StringConstraints(min_length=1)]
 _Yanked = TypeAdapter(dict[Literal["wheels"], dict[str, _Reason]])
-_BESIDE = (inputs.SUFFIX, certificate.SUFFIX, provenance.SUFFIX)
 _TIMEOUT = 60.0  # seconds without a byte
 
 
@@ -48,7 +47,7 @@ def assemble(
     for wheel in wheels:
         if isinstance(index.add(directory, wheel), index.Added):
             added.append(wheel.path.name)
-        for suffix in _BESIDE:
+        for suffix in BESIDE:
             if wheel.path.with_name(wheel.path.name + suffix).exists():
                 index.attach(directory, wheel.project, wheel.path, suffix)
     _mark(directory, yanked)
@@ -119,7 +118,7 @@ def _bring_project(session: requests.Session, base: str, directory: Path) -> Non
                 f"{package.url} has not the digest that its page lists",
                 hint="do not deploy; find out who changed the index",
             )
-        for suffix in _BESIDE:
+        for suffix in BESIDE:
             beside = _get(session, package.url + suffix)
             if beside is not None:
                 files.write_bytes(target.with_name(target.name + suffix), beside.content)

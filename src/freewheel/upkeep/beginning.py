@@ -82,12 +82,11 @@ def begin(
             "\"__version__ = '{version}'\"; docs/recipes.md explains both",
         )
     text = "\n".join(_lines(tree, release, package, found)) + "\n"
-    written = workspace.recipes / path.name
-    files.write_text(written, text)
+    files.write_text(path, text)
     try:
-        return load_recipe(written, workspace.patches)
+        return load_recipe(path, workspace.patches)
     except BaseException:
-        written.unlink()
+        path.unlink()
         raise
 
 
@@ -100,7 +99,8 @@ def _no_version(release: Release) -> str:
 
 def _lines(tree: Path, release: Release, package: str, version: Version) -> Iterator[str]:
     about = _metadata(tree)
-    targets = [t for t in CANDIDATES if t.startswith(f"{_PYTHON}-") and _known(t)]
+    known = native.pinned_targets()
+    targets = [t for t in CANDIDATES if t.startswith(f"{_PYTHON}-") and t in known]
     yield f"# What Freewheel knows of {release.project}. Reference: docs/recipes.md"
     yield "[project]"
     yield f"name = {quoted(release.project)}"
@@ -130,10 +130,6 @@ def _lines(tree: Path, release: Release, package: str, version: Version) -> Iter
         yield "seconds = 120"
     yield ""
     yield from release_lines(release, ())
-
-
-def _known(target: str) -> bool:
-    return target in native.pinned_targets()
 
 
 def _import_name(tree: Path, project: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from freewheel import files, git, patches, process, source
@@ -148,14 +148,7 @@ def _apply_to_fresh_sources(workspace: Workspace, release: Release, texts: dict[
     written = scratch / "series"
     for name, text in texts.items():
         files.write_text(written / name, text)
-    made = Release(
-        project=release.project,
-        version=release.version,
-        sha256=release.sha256,
-        released=release.released,
-        revision=release.revision,
-        patches=tuple(written / name for name in texts),
-    )
+    made = replace(release, patches=tuple(written / name for name in texts))
     patches.apply_series(tree, made, patches.read_series(made))
     shutil.rmtree(scratch)
 
