@@ -28,7 +28,7 @@ from freewheel.proof.kept import Kept, Subject, harness_digest
 from freewheel.proof.programs import Outcome, Probe, Program, Programs, Stress, load_programs
 from freewheel.proof.sanitizer import SanitizerResult, sanitize
 from freewheel.proof.scaling import Figure
-from freewheel.proof.services import running_services
+from freewheel.proof.services import running_services, services_of
 from freewheel.proof.suite_results import Comparison
 from freewheel.proof.suites import Wheels, chosen_pass, prove_suite, suite_digest
 from freewheel.proof.trial import (
@@ -254,7 +254,7 @@ def measure(
                             scratch,
                             rounds=rounds,
                             seconds=seconds,
-                            services=services if program.needs else {},
+                            services=services_of(program, services),
                         )
                     )
                 subject = scaling.subject(program, environments, processor)
@@ -307,7 +307,7 @@ def _runs_of(trials: _Trials, probe: Probe, wheel: str) -> list[Run]:
         probe,
         trials.environments[wheel],
         trials.scratch,
-        services=_services_for(trials, probe),
+        services=services_of(probe, trials.services),
     )
     return _kept_or_run(trials, _subject(trials, probe, wheel), wanted, one)
 
@@ -324,7 +324,7 @@ def _stress(trials: _Trials, stress: Stress) -> StressFinding:
             trials.environments[wheel],
             trials.scratch,
             work=seconds,
-            services=_services_for(trials, stress),
+            services=services_of(stress, trials.services),
         )
         return control.tally(_kept_or_run(trials, subject, 1, one))
 
@@ -392,10 +392,6 @@ def _figures(trials: _Trials) -> Iterator[Figure]:
     for program in trials.case.programs.benchmarks:
         subject = scaling.subject(program, trials.environments, facts.look().processor)
         yield from scaling.from_json(trials.kept.read(subject) or ())
-
-
-def _services_for(trials: _Trials, program: Program) -> dict[str, str]:
-    return trials.services if program.needs else {}
 
 
 def _subject(trials: _Trials, program: Program, wheel: str, **more: str) -> Subject:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from packaging.version import Version
 from freewheel import files
 from freewheel.console import Board
 from freewheel.errors import UnprovenError
-from freewheel.machine.postgres import running_postgres
 from freewheel.machine.tsan import SanitizedInterpreter, find_sanitized
 from freewheel.proof.instrumented import (
     PINS,
@@ -39,9 +37,9 @@ from freewheel.proof.races import (
     gather,
     parse_log,
 )
+from freewheel.proof.services import running_services
 from freewheel.proof.suppressions import merge_suppressions
 from freewheel.proof.trial import (
-    POSTGRES_DSN,
     Environment,
     Run,
     make_environment,
@@ -201,12 +199,10 @@ def sanitize(
     *,
     baseline: bool = False,
     stress_seconds: float | None = None,
-    services: Mapping[str, str] | None = None,
 ) -> SanitizerResult:
     """Build what is needed, and run each program that concerns the release, one after the other.
 
-    Stress programs work for ``stress_seconds``, or for what they call quick. ``services`` are
-    those of the caller; what is missing of them is started here. Raises ProofError.
+    Stress programs work for ``stress_seconds``, or for what they call quick. Raises ProofError.
     """
     version = release.version if baseline else release.local_version
     title = f"{recipe.name} {version}" + (" (baseline)" if baseline else "")
@@ -215,19 +211,17 @@ def sanitize(
     with board.stage(title, "compile with ThreadSanitizer"):
         wheel = make_instrumented(workspace, recipe, release, sanitized, baseline=baseline)
     chosen = concerned(programs, release)
-    with ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="freewheel-tsan-")))
-        environment = make_environment(scratch / "env", wheel.path, sanitized.interpreter)
-        given = dict(services or {})
-        needed = {need for program in chosen for need in program.needs}
-        if "postgresql" in needed and POSTGRES_DSN not in given:
-            given[POSTGRES_DSN] = stack.enter_context(running_postgres())
+    with (
+        tempfile.TemporaryDirectory(prefix="freewheel-tsan-") as name,
+        running_services(chosen) as services,
+    ):
+        environment = make_environment(Path(name) / "env", wheel.path, sanitized.interpreter)
         logs = files.empty_directory(workspace.logs / "tsan" / f"{recipe.name}-{version}")
         merge_suppressions(sanitized.suppressions, SUPPRESSIONS, logs / "suppressions.txt")
         runner = _Runner(
             environment=environment,
             sanitized=sanitized,
-            services=given,
+            services=services,
             logs=logs,
             stress_seconds=stress_seconds,
         )

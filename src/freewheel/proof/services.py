@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from freewheel.machine.postgres import running_postgres
@@ -18,3 +18,8 @@ def running_services(programs: Iterable[Program]) -> Iterator[dict[str, str]]:
             yield {POSTGRES_DSN: dsn}
     else:
         yield {}
+
+
+def services_of(program: Program, running: Mapping[str, str]) -> Mapping[str, str]:
+    """What a program is given of those that run: nothing, if it needs nothing."""
+    return running if program.needs else {}

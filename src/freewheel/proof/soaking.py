@@ -15,7 +15,7 @@ from freewheel.console import Board
 from freewheel.machine.interpreter import find_interpreter
 from freewheel.proof.control import ending
 from freewheel.proof.programs import Outcome, Stress, load_programs
-from freewheel.proof.services import running_services
+from freewheel.proof.services import running_services, services_of
 from freewheel.proof.trial import Run, make_environment, run_stress
 from freewheel.verify import VerifiedWheel
 from freewheel.workspace import Workspace
@@ -64,13 +64,8 @@ def soak(
             scratch = files.empty_directory(workspace.work / f"soak-{wheel.path.stem}")
             environment = make_environment(scratch / "patched", wheel.path, interpreter)
             with board.stage(f"{wheel.project} {wheel.version}", stress.name):
-                run = run_stress(
-                    stress,
-                    environment,
-                    scratch,
-                    work=seconds,
-                    services=services if stress.needs else {},
-                )
+                given = services_of(stress, services)
+                run = run_stress(stress, environment, scratch, work=seconds, services=given)
             found.append(Soaked(wheel=wheel, stress=stress, work=seconds, run=run))
             shutil.rmtree(scratch)
     return found

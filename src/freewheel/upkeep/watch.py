@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -23,10 +22,10 @@ from freewheel import files, patches, pipeline, source
 from freewheel.console import Board
 from freewheel.errors import FreewheelError
 from freewheel.machine.interpreter import find_interpreter
-from freewheel.machine.postgres import running_postgres
 from freewheel.proof import control
 from freewheel.proof.programs import Probe, Programs, load_programs
-from freewheel.proof.trial import POSTGRES_DSN, Environment, Run, make_environment, run_program
+from freewheel.proof.services import running_services, services_of
+from freewheel.proof.trial import Environment, Run, make_environment, run_program
 from freewheel.recipe import Recipe, Release
 from freewheel.upkeep.fitting import Fit, State, fit_series
 from freewheel.upkeep.upstream import Offer, offers
@@ -200,10 +199,7 @@ def _probe(
 ) -> list[Evidence]:
     """The probes of the claimed defects: side by side where they may be."""
     probes = [probe for probe in programs.probes if probe.defect in claimed]
-    with ExitStack() as stack:
-        services = {}
-        if any(probe.needs for probe in probes):
-            services = {POSTGRES_DSN: stack.enter_context(running_postgres())}
+    with running_services(probes) as services:
         work = partial(_compare, environments=environments, scratch=scratch, services=services)
         together = [probe for probe in probes if not probe.alone]
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
@@ -222,7 +218,8 @@ def _compare(
     carried, newer = environments
 
     def run(environment: Environment) -> Run:
-        return run_program(probe, environment, scratch, services=services if probe.needs else {})
+        given = services_of(probe, services)
+        return run_program(probe, environment, scratch, services=given)
 
     on_carried, on_newer = control.runs_wanted(probe, quick=True)
     before = control.tally([run(carried) for _ in range(on_carried)])
