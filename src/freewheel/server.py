@@ -28,6 +28,7 @@ import requests
 
 from freewheel import console, files, process
 from freewheel.errors import BusyError, PackageIndexError
+from freewheel.machine.host import free_port
 from freewheel.workspace import Workspace
 
 DEFAULT_PORT = 3141
@@ -201,9 +202,7 @@ def _choose_port(home: Path, port: int | None) -> int:
     last = _load(state)["port"] if state.exists() else DEFAULT_PORT
     if port is None and _is_free(last):
         return int(last)
-    with socket.socket() as listener:
-        listener.bind((_HOST, 0))
-        return int(listener.getsockname()[1])
+    return free_port()
 
 
 def _is_free(port: int) -> bool:

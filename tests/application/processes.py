@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit
 
 from freewheel import process
 from freewheel.errors import CommandFailed, PostgresError
+from freewheel.machine.host import free_port
 from freewheel.machine.postgres import provide_binaries, running_postgres
 from freewheel.machine.redis import Redis, running_redis
 
@@ -113,7 +113,7 @@ def application(
             broker=broker,
             environment=environment,
             scratch=scratch,
-            port=_free_port(),
+            port=free_port(),
         )
 
 
@@ -150,9 +150,3 @@ def memory(pid: int) -> int:
             int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS:")
         )
     return total
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -17,6 +17,7 @@ import pytest
 
 from freewheel import files, inputs
 from freewheel.errors import VerifyError
+from freewheel.machine.host import free_port
 from freewheel.recipe import load_recipes
 from freewheel.workspace import share_cache
 from tests.integration.conftest import Checkout, make_checkout
@@ -27,9 +28,7 @@ pytestmark = pytest.mark.integration
 @pytest.fixture(scope="module")
 def web(built: Checkout) -> Iterator[str]:
     """The static index on a plain web server."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     server = subprocess.Popen(
         [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"],
         cwd=built.workspace.simple,

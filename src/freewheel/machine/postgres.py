@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import socket
 import sys
 import tempfile
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from freewheel import process
 from freewheel.errors import CommandFailed, PostgresError
 from freewheel.machine import debian
+from freewheel.machine.host import free_port
 
 PACKAGES = ("postgresql",)
 _ATTEMPTS = 3
@@ -123,9 +123,7 @@ def _start(binaries: Path, directory: Path, user: str | None) -> tuple[process.R
     """Start on a free port; another process may take it in between, so try a few times."""
     log = directory / "log"
     for _ in range(_ATTEMPTS):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
+        port = free_port()
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": str(port),

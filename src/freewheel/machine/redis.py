@@ -15,6 +15,7 @@ from pathlib import Path
 from freewheel import process
 from freewheel.errors import RedisError
 from freewheel.machine import debian
+from freewheel.machine.host import free_port
 
 PACKAGES = ("redis-server",)
 _PLACES = "/usr/bin:/usr/sbin:/usr/local/bin"
@@ -107,9 +108,7 @@ def running_redis() -> Iterator[Redis]:
 def _start(program: Path, directory: Path) -> Redis:
     """Start on a free port; another process may take it in between, so try a few times."""
     for attempt in range(_ATTEMPTS):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
+        port = free_port()
         server = Redis(
             program=program, directory=directory, port=port, password=secrets.token_hex(16)
         )
