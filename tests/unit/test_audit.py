@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from freewheel import audit, files, inputs, provenance
+from freewheel import audit, inputs, provenance
 from freewheel.errors import AttestationError, VerifyError
 from freewheel.proof import certificate
 from freewheel.proof.issuing import issue
 from tests.unit.proofmaker import make_evidence
-from tests.unit.wheelmaker import make_wheel
+from tests.unit.wheelmaker import make_record, make_wheel
 
 VERSION = "1.0+ft.1"
 MEMBERS: dict[str, bytes | str] = {
@@ -23,22 +23,8 @@ MEMBERS: dict[str, bytes | str] = {
 @pytest.fixture
 def record(tmp_path: Path) -> inputs.Record:
     wheel = make_wheel(tmp_path, "speedy", VERSION, members=MEMBERS)
-    made = inputs.Record(
-        wheel=wheel,
-        project="speedy",
-        version=VERSION,
-        sha256=files.sha256(wheel),
-        size=wheel.stat().st_size,
-        inputs={
-            "target": "cp314t-manylinux_x86_64",
-            "image": "local:1",
-            "source archive": "a" * 64,
-            "patch 0001-first.patch": "b" * 64,
-        },
-        details={},
-    )
-    inputs.write_record(made)
-    return made
+    more = {"source archive": "a" * 64, "patch 0001-first.patch": "b" * 64}
+    return make_record(wheel, image="local:1", **more)
 
 
 @pytest.fixture

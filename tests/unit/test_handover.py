@@ -12,23 +12,14 @@ from freewheel import files, inputs
 from freewheel.errors import ReleaseError, ReproduceError
 from freewheel.proof import certificate
 from freewheel.release import handover
-from tests.unit.wheelmaker import make_wheel
+from tests.unit.wheelmaker import make_record, make_wheel
 
 
 def built(directory: Path, version: str = "1.0+ft.1", **changes: str) -> Path:
     """A wheel with its buildinfo, as a builder hands it on."""
     members = {f"speedy/{name}.py": text for name, text in (changes or {"core": "1"}).items()}
     wheel = make_wheel(directory, "speedy", version, members=members)
-    record = inputs.Record(
-        wheel=wheel,
-        project="speedy",
-        version=version,
-        sha256=files.sha256(wheel),
-        size=wheel.stat().st_size,
-        inputs={"target": "cp314t-manylinux_x86_64"},
-        details={},
-    )
-    inputs.write_record(record)
+    make_record(wheel)
     return wheel
 
 

@@ -8,21 +8,13 @@ import pytest
 from freewheel import files, known
 from freewheel.errors import KnownGoodError
 from freewheel.inputs import Record
-from tests.unit.wheelmaker import make_wheel
+from tests.unit.wheelmaker import make_record, make_wheel
 
 
 @pytest.fixture
 def record(tmp_path: Path) -> Record:
     wheel = make_wheel(tmp_path / "wheels", "speedy", "1.0+ft.1")
-    return Record(
-        wheel=wheel,
-        project="speedy",
-        version="1.0+ft.1",
-        sha256=files.sha256(wheel),
-        size=wheel.stat().st_size,
-        inputs={"target": "cp314t-manylinux_x86_64", "image": "local:1", "source archive": "2"},
-        details={},
-    )
+    return make_record(wheel, image="local:1", **{"source archive": "2"})
 
 
 def test_an_accepted_wheel_is_known(tmp_path: Path, record: Record) -> None:

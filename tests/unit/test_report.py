@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from freewheel import files, inputs
 from freewheel.proof.report import Uncertified, chance, figure, percent, render, write
 from freewheel.workspace import Workspace
 from tests.unit.proofmaker import certify, make_evidence
 from tests.unit.sbommaker import RECIPE, RELEASE
-from tests.unit.wheelmaker import make_wheel
+from tests.unit.wheelmaker import make_record, make_wheel
 
 VOID = {"meta", "br", "link", "img", "hr", "input"}
 
@@ -96,17 +95,7 @@ def test_wheels_of_an_earlier_revision_are_not_spoken_of(tmp_path: Path) -> None
     for version in (RELEASE.local_version, f"{RELEASE.version}+ft.99"):
         wheel = make_wheel(workspace.wheels, RECIPE.name, version)
         names.append(wheel.name)
-        inputs.write_record(
-            inputs.Record(
-                wheel=wheel,
-                project=RECIPE.name,
-                version=version,
-                sha256=files.sha256(wheel),
-                size=wheel.stat().st_size,
-                inputs={},
-                details={},
-            )
-        )
+        make_record(wheel)
 
     page = write(workspace, [RECIPE]).read_text("utf-8")
 

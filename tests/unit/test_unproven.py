@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from freewheel import files, inputs, pipeline
+from freewheel import pipeline
 from freewheel.errors import ProofError, UnprovenError
 from freewheel.proof import commands
 from freewheel.recipe import Recipe, load_recipes
 from freewheel.verify import VerifiedWheel
 from freewheel.workspace import Workspace
-from tests.unit.wheelmaker import as_verified, make_wheel
+from tests.unit.wheelmaker import as_verified, make_record, make_wheel
 
 ROOT = Path(__file__).parents[2]
 HTTPTOOLS = next(
@@ -26,16 +26,7 @@ def built(workspace: Workspace, target: str) -> VerifiedWheel:
     tag = f"cp314-cp314t-{target.partition('-')[2].replace('linux_', 'linux_1_2_')}"
     version = HTTPTOOLS.default_release.local_version
     wheel = as_verified(make_wheel(workspace.wheels, "httptools", version, tag=tag))
-    record = inputs.Record(
-        wheel=wheel.path,
-        project="httptools",
-        version=version,
-        sha256=files.sha256(wheel.path),
-        size=wheel.size,
-        inputs={"target": target},
-        details={},
-    )
-    inputs.write_record(record)
+    make_record(wheel.path, target)
     return wheel
 
 

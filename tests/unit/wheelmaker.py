@@ -11,7 +11,7 @@ from pathlib import Path
 
 from packaging.utils import parse_wheel_filename
 
-from freewheel import files
+from freewheel import files, inputs
 from freewheel.proof.certificate import CertifiedWheel
 from freewheel.verify import VerifiedWheel
 
@@ -57,6 +57,22 @@ def make_wheel(
             entry.external_attr = mode << 16
             archive.writestr(entry, content)
     return path
+
+
+def make_record(wheel: Path, target: str = "cp314t-manylinux_x86_64", **more: str) -> inputs.Record:
+    """A wheel's buildinfo, written beside it; project and version are those of the file name."""
+    name, _, _, _ = parse_wheel_filename(wheel.name)
+    record = inputs.Record(
+        wheel=wheel,
+        project=name,
+        version=wheel.name.split("-")[1],
+        sha256=files.sha256(wheel),
+        size=wheel.stat().st_size,
+        inputs={"target": target, **more},
+        details={},
+    )
+    inputs.write_record(record)
+    return record
 
 
 def as_verified(path: Path) -> VerifiedWheel:
