@@ -53,28 +53,6 @@ def wire(lines):
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-class Shared:
-    """A protocol, whose class all workers have in common."""
-
-    def on_message_begin(self):
-        pass
-
-    def on_url(self, url):
-        pass
-
-    def on_header(self, name, value):
-        pass
-
-    def on_headers_complete(self):
-        pass
-
-    def on_body(self, body):
-        pass
-
-    def on_message_complete(self):
-        pass
-
-
 def protocol():
     """A protocol of a class that no other worker has."""
 
@@ -100,6 +78,9 @@ def protocol():
     return Protocol
 
 
+SHARED = protocol()  # a class that all workers have in common
+
+
 def small():
     return _requests(SMALL, protocol())
 
@@ -109,7 +90,7 @@ def browser():
 
 
 def shared():
-    return _requests(SMALL, Shared)
+    return _requests(SMALL, SHARED)
 
 
 def _requests(lines, cls):
