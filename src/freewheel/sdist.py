@@ -73,7 +73,7 @@ def make_sdist(
             f"{release.project} {version}: the build backend made no sdist",
             problems=[f"the whole log: {log}"],
             hint="if a build requirement is missing, add it to "
-            "src/freewheel/pins/build-requirements.in and run `nox -s lock`",
+            "src/freewheel/pins/build-requirements.in and run `nox -s update-pins`",
             output=error.output,
         ) from error
     made = _only_file(raw)

@@ -206,7 +206,7 @@ class _Fetcher:
         )
 
     def _copy_or_download(self, partial: Path) -> bool:
-        local = _local_path(self.place)
+        local = local_path(self.place)
         if local is not None:
             return _copy_from_directory(self.release, local, partial)
         return _download(self.release, self.place, self.certificates, partial)
@@ -217,7 +217,7 @@ def _fetchers(release: Release, places: Places) -> Iterator[_Fetcher]:
         yield _Fetcher(release, place, places.certificates)
 
 
-def _local_path(place: str) -> Path | None:
+def local_path(place: str) -> Path | None:
     """The directory that a path or a file: URL names; None for anything on the network."""
     parts = urlsplit(place)
     if parts.scheme == "file":
@@ -233,7 +233,7 @@ def _copy_from_directory(release: Release, directory: Path, partial: Path) -> bo
         base = page.as_uri()
         listing = ProjectPage.from_html(release.project, page.read_text(encoding="utf-8"), base)
         package = _sdist_in(listing, release)
-        if package is not None and (linked := _local_path(package.url)) is not None:
+        if package is not None and (linked := local_path(package.url)) is not None:
             candidates.append(linked)
     for candidate in candidates:
         if candidate.is_file():

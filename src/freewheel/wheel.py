@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from freewheel import files, process
+from freewheel import files, process, source
 from freewheel.errors import BuildError, CommandFailed
 from freewheel.machine.engine import Engine
 from freewheel.machine.image import BuilderImage
@@ -84,7 +83,8 @@ def build_wheel(
         text = cibuildwheel_config(sdist.release, target, container, requirements)
     else:
         # Unpacked here: cibuildwheel would choose a random name, which could reach the wheel.
-        project = _unpack(sdist, directory / "project")
+        archive = source.SourceArchive(path=sdist.path, release=sdist.release)
+        project = source.unpack(archive, files.empty_directory(directory / "project"))
         text = native_config(sdist.release, target, requirements, project=project)
     config.write_text(text, encoding="utf-8")
     raw = files.empty_directory(directory / "raw")
@@ -110,14 +110,6 @@ def build_wheel(
         ) from error
     path = _only_wheel(raw, log)
     return Wheel(path=path, release=sdist.release, version=sdist.version, target=target)
-
-
-def _unpack(sdist: Sdist, directory: Path) -> Path:
-    """The one tree in the sdist."""
-    with tarfile.open(sdist.path) as tar:
-        tar.extractall(files.empty_directory(directory), filter="data")
-    (tree,) = directory.iterdir()
-    return tree
 
 
 # ----------------------------------------------------------------------------- the configurations

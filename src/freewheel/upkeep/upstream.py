@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import requests
 import stamina
@@ -16,7 +15,7 @@ from pypi_simple import DistributionPackage, NoSuchProjectError, ProjectPage, Py
 
 from freewheel.errors import UpstreamError
 from freewheel.recipe import Release
-from freewheel.source import Places, configured_places
+from freewheel.source import Places, configured_places, local_path
 
 _TIMEOUT = 60.0  # seconds without a byte
 _ATTEMPTS = 4
@@ -148,11 +147,12 @@ def _sdists(packages: Iterable[DistributionPackage]) -> list[DistributionPackage
 
 def _page(index: str, project: str, places: Places) -> ProjectPage | None:
     """The project's page; None where the index does not know it."""
-    local = Path(index.removeprefix("file://")) / project / "index.json"
-    if "://" not in index or index.startswith("file:"):
-        if not local.is_file():
+    directory = local_path(index)
+    if directory is not None:
+        page = directory / project / "index.json"
+        if not page.is_file():
             return None
-        return ProjectPage.from_json_data(json.loads(local.read_bytes()), local.as_uri())
+        return ProjectPage.from_json_data(json.loads(page.read_bytes()), page.as_uri())
     with requests.Session() as session:
         session.verify = places.certificates or True
         with PyPISimple(index, session=session) as client:
