@@ -33,7 +33,7 @@ OF_A_PROJECT = {
     "reproduce": "Build {project} twice, all else varied, and compare; -- --release X, "
     "--all-releases",
     "prove": "Prove {project}'s wheels against unpatched ones; -- --release X, --all-releases, "
-    "--quick",
+    "--quick, --races",
     "bench": "Measure {project}'s patched wheel by the unpatched one; -- --rounds N, --seconds S",
     "soak": "Let {project}'s stress program work for an hour; -- --seconds S, --release X",
     "refresh": "Carry {project}'s newest patches over to another release; -- RELEASE, --continue",
@@ -70,7 +70,7 @@ def reproduce(session: nox.Session) -> None:
 
 @nox.session
 def prove(session: nox.Session) -> None:
-    """Show that every patch is needed and works, and certify the wheels; -- --quick."""
+    """Show that every patch is needed and works, and certify the wheels; -- --quick, --races."""
     freewheel(session, "prove")
 
 
@@ -179,7 +179,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(name="rehearse-release")
 def rehearse_release(session: nox.Session) -> None:
-    """Walk through the release workflow with wheels of this machine; -- PROJECT, --release X."""
+    """Walk through the release workflow on this machine; -- PROJECT, --release X, --races."""
     session.install("--quiet", "--require-hashes", "-r", str(DEVELOPMENT))
     command = ("python", "-m", "tests.rehearsal")
     session.run(*command, *session.posargs, env={"PYTHONPATH": "src"})

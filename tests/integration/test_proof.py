@@ -18,8 +18,11 @@ import pytest
 
 from freewheel import files, inputs
 from freewheel.patches import read_series
-from freewheel.proof import certificate
-from freewheel.recipe import Release, load_recipes
+from freewheel.proof import certificate, sanitizing
+from freewheel.proof.kept import Kept
+from freewheel.proof.programs import Outcome, load_programs
+from freewheel.proof.sanitizer import SanitizedRun, SanitizerResult
+from freewheel.recipe import Release, choose_recipe, load_recipes
 from freewheel.workspace import share_cache
 from tests.integration.conftest import ROOT, Checkout, copy_wheels, make_checkout
 
@@ -72,6 +75,49 @@ def test_the_static_index_has_the_certificates(proven: Checkout) -> None:
     beside = certificate.path_of(proven.workspace.simple / "httptools" / record.wheel.name)
 
     assert beside.read_bytes() == certificate.path_of(record.wheel).read_bytes()
+
+
+def test_a_wheel_with_a_known_race_has_no_certificate(proven: Checkout) -> None:
+    workspace, record = proven.workspace, proven.patched("httptools", "0.9.0")
+    recipe = choose_recipe(load_recipes(workspace.recipes, workspace.patches), "httptools")
+    release = recipe.default_release
+    programs = load_programs(workspace.probes, "httptools")
+    about = sanitizing.subject(release, read_series(release), programs)
+    found = SanitizerResult(
+        project="httptools",
+        version=release.local_version,
+        baseline=False,
+        python="3.14.7",
+        clang="22.1.0",
+        runs=(
+            SanitizedRun(
+                program="H1",
+                outcome=Outcome.CRASH,
+                signal="SIGSEGV",
+                declined=False,
+                seconds=1.0,
+                reports=0,
+            ),
+        ),
+        races=(),
+        suppressed=(),
+        broken=(),
+    )
+    kept = Kept(workspace.proof)
+    before = kept.read(about)
+    try:
+        kept.write(about, found.to_json())
+        said = proven.freewheel("prove", "httptools", code=42)
+        withdrawn = not certificate.path_of(record.wheel).exists()
+    finally:
+        kept.forget(about)
+        if before:
+            kept.write(about, before)
+        proven.freewheel("prove", "httptools")
+
+    assert "ThreadSanitizer: H1: crash SIGSEGV" in said
+    assert withdrawn
+    assert certificate.read(certificate.path_of(record.wheel)).kind == "full"
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="nox -s rehearse-release --", description=__doc__)
     parser.add_argument("projects", nargs="*", help="recipes; all by default")
     parser.add_argument("--release", help="of the one project that is named; its newest by default")
+    parser.add_argument("--races", action="store_true", help="run ThreadSanitizer, too")
     options = parser.parse_args()
     workspace = find_workspace()
     recipes = load_recipes(workspace.recipes, workspace.patches)
@@ -31,7 +32,9 @@ def main() -> int:
         release = recipe.release(options.release) if options.release else recipe.default_release
         started = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="freewheel-rehearsal-") as name:
-            done = rehearse(workspace, recipe.name, release.version, Path(name))
+            done = rehearse(
+                workspace, recipe.name, release.version, Path(name), races=options.races
+            )
         for wheel, digest in done.digests.items():
             console.say(f"{wheel}: {digest}")
         for how, version in done.installed.items():

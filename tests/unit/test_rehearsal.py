@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,17 @@ def test_values_and_files_go_from_job_to_job(tmp_path: Path, machine: Machine) -
 
     assert outputs["list"] == {"found": '[{"name":"one"},{"name":"two"}]'}
     assert [path.name for path in machine.artifacts.iterdir()] == ["made-one"]
+
+
+def test_an_option_is_left_out_only_where_that_is_said(tmp_path: Path, machine: Machine) -> None:
+    text = FLOW.replace("run: grep -q one", "run: grep --races -q one")
+
+    with pytest.raises(WorkflowError, match="use: Use: grep --races"):
+        walk(tmp_path, machine, text)
+    again = replace(
+        machine, scratch=tmp_path / "again", cache=tmp_path, left_out=frozenset({"--races"})
+    )
+    assert walk(tmp_path, again, text)["use"] == {}
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import shutil
+import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -83,6 +84,15 @@ class SanitizedInterpreter:
     clang: Clang
     suppressions: Path
     key: str
+
+
+def why_not_here() -> str:
+    """Why ThreadSanitizer cannot be run on this machine at all; "" where it can."""
+    if sys.platform != "linux":
+        return f"it is run on Linux only, and this is {platform.system()}"
+    if platform.libc_ver()[0] != "glibc":
+        return "it is run with glibc only"
+    return ""
 
 
 def find_sanitized(workspace: Workspace) -> SanitizedInterpreter:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @selection.all_releases_option
 @click.option("--quick", is_flag=True, help="Fewer runs, and not upstream's own tests.")
 @click.option("--afresh", is_flag=True, help="Forget the results that are kept.")
+@click.option("--races", is_flag=True, help="Look for data races first, where this machine can.")
 def prove(
     projects: tuple[str, ...],
     versions: tuple[str, ...],
@@ -36,6 +37,7 @@ def prove(
     all_releases: bool,
     quick: bool,
     afresh: bool,
+    races: bool,
 ) -> int:
     """Put the wheels of PROJECTS (all recipes when none is named) to the proof."""
     # Imported here: a build with nothing to do need not wait for what only the proof needs.
@@ -45,6 +47,8 @@ def prove(
     workspace = find_workspace()
     with console.Board() as board:
         chosen = _cases(workspace, projects, versions, board, all_releases=all_releases)
+        if races:
+            _look_for_races(workspace, chosen, board, afresh=afresh)
         proofs = proving.prove(workspace, chosen, board, quick=quick, afresh=afresh)
     for proof in proofs:
         _show_proof(workspace, proof)
@@ -60,6 +64,27 @@ def prove(
             "verdict asks for",
         )
     return 0
+
+
+def _look_for_races(
+    workspace: Workspace, chosen: Sequence[Case], board: console.Board, *, afresh: bool
+) -> None:
+    """Run ThreadSanitizer where it was not run on the same yet; the proof takes up what it found.
+
+    On a machine where it cannot run, the certificates have nothing of it, and that is told.
+    """
+    from freewheel.machine.tsan import why_not_here  # noqa: PLC0415
+    from freewheel.proof import sanitizing  # noqa: PLC0415
+
+    if reason := why_not_here():
+        console.warn(f"data races are not looked for with ThreadSanitizer: {reason}")
+        return
+    for case in chosen:
+        known = sanitizing.known_races(workspace, case.release, case.series, case.programs)
+        if afresh or known is None:
+            sanitizing.look_for_races(
+                workspace, case.recipe, case.release, board, baseline=False, seconds=None
+            )
 
 
 def _cases(
@@ -138,7 +163,7 @@ def tsan(
 ) -> None:
     """Run the probes and stress programs of PROJECTS under ThreadSanitizer."""
     # Imported here, as in `prove`.
-    from freewheel.proof import proving  # noqa: PLC0415
+    from freewheel.proof import sanitizing  # noqa: PLC0415
     from freewheel.proof.races import Origin  # noqa: PLC0415
     from freewheel.proof.sanitizer import require_clean  # noqa: PLC0415
 
@@ -148,7 +173,7 @@ def tsan(
     )
     with console.Board() as board:
         results = [
-            proving.look_for_races(
+            sanitizing.look_for_races(
                 workspace, job.recipe, job.release, board, baseline=baseline, seconds=seconds
             )
             for job in jobs

@@ -20,13 +20,13 @@ from freewheel.console import Board
 from freewheel.errors import CertificateError
 from freewheel.machine import facts
 from freewheel.machine.interpreter import Interpreter, find_interpreter
-from freewheel.patches import Patch, read_series
 from freewheel.proof import certificate, control, scaling
 from freewheel.proof.cases import Case
 from freewheel.proof.issuing import Evidence, StressFinding, SuiteFinding, issue
 from freewheel.proof.kept import Kept, Subject, harness_digest
-from freewheel.proof.programs import Outcome, Probe, Program, Programs, Stress, load_programs
-from freewheel.proof.sanitizer import SanitizerResult, sanitize
+from freewheel.proof.programs import Outcome, Probe, Program, Stress
+from freewheel.proof.sanitizer import SanitizerResult
+from freewheel.proof.sanitizing import known_races
 from freewheel.proof.scaling import Figure
 from freewheel.proof.services import running_services, services_of
 from freewheel.proof.suite_results import Comparison
@@ -38,7 +38,6 @@ from freewheel.proof.trial import (
     run_program,
     run_stress,
 )
-from freewheel.recipe import Recipe, Release
 from freewheel.workspace import Workspace
 
 
@@ -127,7 +126,8 @@ def _prove(workspace: Workspace, trials: _Trials, board: Board) -> Proof:
     if not trials.quick and case.recipe.suite:
         with board.stage(case.title, "upstream's tests"):
             suites = tuple(_suites(workspace, trials))
-    problems = list(_problems(findings, stress, suites))
+    sanitized = known_races(workspace, case.release, case.series, case.programs)
+    problems = list(_problems(findings, stress, suites, sanitized))
     path = None
     if problems:
         _withdraw(workspace, case)
@@ -140,7 +140,7 @@ def _prove(workspace: Workspace, trials: _Trials, board: Board) -> Proof:
             findings=findings,
             stress=stress,
             suites=suites,
-            sanitized=_sanitized(trials),
+            sanitized=sanitized,
             figures=tuple(_figures(trials)),
             interpreter=trials.environments["patched"].interpreter,
             machine=facts.look(),
@@ -184,6 +184,7 @@ def _problems(
     findings: Sequence[tuple[Probe, control.Finding]],
     stress: Sequence[StressFinding],
     suites: Sequence[SuiteFinding],
+    sanitized: SanitizerResult | None,
 ) -> Iterator[str]:
     for _, finding in findings:
         if finding.is_problem:
@@ -194,36 +195,8 @@ def _problems(
             yield f"{found.stress.name}: the patched wheel ends with {ended}: {found.patched.said}"
     for suite in suites:
         yield from (f"upstream's suite: {error}" for error in suite.comparison.errors)
-
-
-def look_for_races(
-    workspace: Workspace,
-    recipe: Recipe,
-    release: Release,
-    board: Board,
-    *,
-    baseline: bool,
-    seconds: float | None,
-) -> SanitizerResult:
-    """Run a release's programs under ThreadSanitizer; kept for the certificate if it is patched.
-
-    ``seconds`` is how long stress programs work, None for as long as they call quick.
-    """
-    programs = load_programs(workspace.probes, recipe.name)
-    with files.locked(workspace.locks / "proof.lock", what="a proof"):
-        found = sanitize(
-            workspace,
-            recipe,
-            release,
-            programs,
-            board,
-            baseline=baseline,
-            stress_seconds=seconds,
-        )
-    if not baseline:
-        subject = sanitized_subject(release, read_series(release), programs)
-        Kept(workspace.proof).write(subject, found.to_json())
-    return found
+    if sanitized:
+        yield from (f"ThreadSanitizer: {problem}" for problem in sanitized.problems)
 
 
 def measure(
@@ -366,25 +339,6 @@ def _suites(workspace: Workspace, trials: _Trials) -> Iterator[SuiteFinding]:
             comparison = prove_suite(workspace, recipe, release, wheels, parallel=parallel)
             trials.kept.write(subject, comparison.to_json())
         yield SuiteFinding(threads=part.threads, comparison=comparison)
-
-
-def sanitized_subject(release: Release, series: Sequence[Patch], programs: Programs) -> Subject:
-    """What ThreadSanitizer's result about a release depends on, but for the compiler."""
-    return Subject(
-        kind=f"{release.project}-tsan",
-        facts={
-            "source": release.sha256,
-            **{f"patch {patch.name}": patch.sha256 for patch in series},
-            **{p.name: files.sha256(p.path) for p in (*programs.probes, *programs.stress)},
-        },
-    )
-
-
-def _sanitized(trials: _Trials) -> SanitizerResult | None:
-    """What `nox -s tsan` found of the same source, patches and programs, if it was run."""
-    case = trials.case
-    kept = trials.kept.read(sanitized_subject(case.release, case.series, case.programs))
-    return SanitizerResult.from_json(kept) if kept else None
 
 
 def _figures(trials: _Trials) -> Iterator[Figure]:
