@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import IO, TypedDict
 
 from freewheel.errors import CommandFailed
@@ -20,6 +22,8 @@ from freewheel.errors import CommandFailed
 _TAIL = 200  # lines of a failed command's log that are replayed
 _KILLED = -9  # SIGKILL, by its number: Windows has no name for it
 _SAID = 16_384  # bytes that are kept of what a watched command printed
+_watched: set[subprocess.Popen[bytes]] = set()  # the leaders of sessions, while they run
+_told_to_end = threading.Event()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,8 +135,8 @@ def watch(
     """Run a command that may crash, hang or flood its output, and leave nothing of it behind.
 
     It leads a session of its own, which is killed after ``timeout`` seconds, and also when the
-    command has ended, so that no child of its outlives it. Raises CommandFailed only when it
-    cannot be started.
+    command has ended, so that no child of its outlives it; and when this process is told to end
+    (``end_by_sigterm``). Raises CommandFailed only when it cannot be started.
     """
     words = tuple(os.fspath(word) for word in argv)
     started = time.monotonic()
@@ -150,13 +154,18 @@ def watch(
             )
         except OSError as error:
             raise CommandFailed(words, 127, str(error)) from error
+        _watched.add(child)
         returncode: int | None
         try:
             returncode = child.wait(timeout=timeout)
         except subprocess.TimeoutExpired:
             returncode = None
         finally:
+            _watched.discard(child)
             _kill_session(child)
+            child.wait()
+        if _told_to_end.is_set():  # in another thread than the main one: how it ended says nothing
+            raise KeyboardInterrupt
         seconds = time.monotonic() - started
         sink.seek(max(0, sink.seek(0, os.SEEK_END) - _SAID))
         said = sink.read().decode(errors="replace")
@@ -172,7 +181,21 @@ def _kill_session(leader: subprocess.Popen[bytes]) -> None:
     else:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(leader.pid, signal.SIGKILL)
-    leader.wait()
+
+
+def end_by_sigterm() -> None:
+    """From now on SIGTERM interrupts this process as Ctrl-C does, and kills what it watches.
+
+    Without that, the sessions of watched commands would outlive it: they are not its own.
+    """
+    signal.signal(signal.SIGTERM, _end)
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    _told_to_end.set()
+    for leader in tuple(_watched):
+        _kill_session(leader)  # without waiting, which the interrupted code may be about to do
+    raise KeyboardInterrupt
 
 
 def start(

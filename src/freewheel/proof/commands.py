@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from freewheel import console, pipeline, selection
+from freewheel import console, pipeline, process, selection
 from freewheel.errors import ProofError, UnprovenError
 from freewheel.outcomes import show_outcomes
 from freewheel.proof import cases, certificate
@@ -40,6 +40,7 @@ def prove(
     races: bool,
 ) -> int:
     """Put the wheels of PROJECTS (all recipes when none is named) to the proof."""
+    process.end_by_sigterm()
     # Imported here: a build with nothing to do need not wait for what only the proof needs.
     from freewheel.proof import proving, report  # noqa: PLC0415
 
@@ -162,6 +163,7 @@ def tsan(
     seconds: float | None,
 ) -> None:
     """Run the probes and stress programs of PROJECTS under ThreadSanitizer."""
+    process.end_by_sigterm()
     # Imported here, as in `prove`.
     from freewheel.proof import sanitizing  # noqa: PLC0415
     from freewheel.proof.races import Origin  # noqa: PLC0415
@@ -215,6 +217,7 @@ def bench(
     seconds: float,
 ) -> None:
     """Measure what the patches of PROJECTS cost and gain, in threads and in processes."""
+    process.end_by_sigterm()
     # Imported here, as in `prove`.
     from freewheel.proof import proving  # noqa: PLC0415
 
@@ -262,6 +265,7 @@ def soak(
     seconds: float,
 ) -> None:
     """Let the stress programs of PROJECTS work on the patched wheels for a long time."""
+    process.end_by_sigterm()
     # Imported here, as in `prove`.
     from freewheel.proof import soaking  # noqa: PLC0415
 
