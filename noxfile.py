@@ -34,7 +34,8 @@ OF_A_PROJECT = {
     "--all-releases",
     "prove": "Prove {project}'s wheels against unpatched ones; -- --release X, --all-releases, "
     "--quick, --races",
-    "bench": "Measure {project}'s patched wheel by the unpatched one; -- --rounds N, --seconds S",
+    "bench": "Measure {project}'s patched wheel by the unpatched one; -- --rounds N, --seconds S, "
+    "--default-build",
     "soak": "Let {project}'s stress program work for an hour; -- --seconds S, --release X",
     "refresh": "Carry {project}'s newest patches over to another release; -- RELEASE, --continue",
 }
@@ -226,7 +227,7 @@ def bench_build(session: nox.Session) -> None:
 
 @nox.session(name="bench-application")
 def bench_application(session: nox.Session) -> None:
-    """Requests and jobs a second, our wheels by the public ones; -- --rounds N, --seconds S."""
+    """Requests and jobs a second, ours by the public wheels; -- --rounds N, --default-build."""
     session.install("--quiet", "--require-hashes", "-r", str(TOOLS))
     command, environment = ("python", "-m"), {"PYTHONPATH": "src"}
     session.run(*command, "freewheel", "build", env=environment)

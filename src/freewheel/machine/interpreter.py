@@ -63,7 +63,9 @@ print(json.dumps({
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interpreter:
-    """A free-threaded CPython 3.14 that runs; ``origin`` says where it comes from.
+    """A CPython 3.14 that runs, free-threaded unless it is the default build for a comparison.
+
+    ``origin`` says where it comes from.
 
     ``build`` is its ``sys.version``: when and by which compiler it was built.
     """
@@ -110,7 +112,9 @@ def find_interpreter(workspace: Workspace, *, obtain: bool = True) -> Interprete
     )
 
 
-def check(path: Path, origin: str, problems: list[str]) -> Interpreter | None:
+def check(
+    path: Path, origin: str, problems: list[str], *, free_threaded: bool = True
+) -> Interpreter | None:
     """Run a candidate; None, and the reason added to ``problems``, when it will not do."""
     try:
         answer = process.run([path, "-I", "-c", _QUESTIONS, *_MODULES], timeout=_LOOK_TIMEOUT)
@@ -119,20 +123,20 @@ def check(path: Path, origin: str, problems: list[str]) -> Interpreter | None:
         said = error.output if isinstance(error, CommandFailed) else str(error)
         problems.append(f"{origin} {path}: does not run: {said.strip().splitlines()[-1:]}")
         return None
-    if reasons := unfit(facts):
+    if reasons := unfit(facts, free_threaded=free_threaded):
         problems.append(f"{origin} {path}: {'; '.join(reasons)}")
         return None
     return Interpreter(path=path, version=facts["version"], build=facts["build"], origin=origin)
 
 
-def unfit(facts: dict[str, object]) -> list[str]:
-    """Why an interpreter that gave these answers to the questions cannot test cp314t wheels."""
+def unfit(facts: dict[str, object], *, free_threaded: bool = True) -> list[str]:
+    """Why an interpreter that gave these answers cannot test cp314t wheels, or cp314 ones."""
     reasons = []
     if facts["implementation"] != "cpython" or facts["minor"] != [3, 14]:
         reasons.append(f"is {facts['implementation']} {facts['version']}, not CPython 3.14")
-    if not facts["free_threaded"]:
-        reasons.append("is not a free-threaded build")
-    elif facts["gil"]:
+    if facts["free_threaded"] != free_threaded:
+        reasons.append(f"is {'not ' if free_threaded else ''}a free-threaded build")
+    elif free_threaded and facts["gil"]:
         reasons.append("runs with the GIL on (is PYTHON_GIL=1 set?)")
     failed = facts["failed"]
     if isinstance(failed, dict):

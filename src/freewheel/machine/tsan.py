@@ -9,26 +9,23 @@ import platform
 import re
 import shutil
 import sys
-import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from freewheel import console, files, process
+from freewheel import files, process
 from freewheel.errors import CommandFailed, ProofError
-from freewheel.machine import debian, interpreter
-from freewheel.machine.cpython import CPython, archive_of, obtain_cpython
-from freewheel.machine.host import processors
+from freewheel.machine import debian
+from freewheel.machine.compiled import Variant, compiled, obtain_source
+from freewheel.machine.cpython import CPython
 from freewheel.machine.interpreter import Interpreter
-from freewheel.machine.local_image import PACKAGES
 from freewheel.workspace import Workspace
 
 # From 18 on, the runtime starts the program again without ASLR where the kernel's is too random
 # for it; an older one then ends with "unexpected memory mapping", but not each time.
 _OLDEST = 18
 _LOOK_TIMEOUT = 60.0  # seconds
-_BUILD_TIMEOUT = 3600.0  # seconds
 # The compiler is named by CC and CXX. Profile-guided optimisation would train on instrumented code.
 _OPTIONS = (
     "--disable-gil",
@@ -39,6 +36,14 @@ _OPTIONS = (
 )
 _FLAGS = "-ffile-prefix-map={tree}=CPython"  # reports name files below the source tree
 _SUPPRESSIONS = "Tools/tsan/suppressions_free_threading.txt"
+_VARIANT = Variant(
+    name="with ThreadSanitizer",
+    options=_OPTIONS,
+    free_threaded=True,
+    minutes=10,
+    log="tsan-cpython.log",
+    kept=(_SUPPRESSIONS,),
+)
 # Neither reports nor exit codes of its own: what is built with the interpreter is not under test.
 QUIET = {"TSAN_OPTIONS": "report_bugs=0:exitcode=0"}
 
@@ -102,16 +107,13 @@ def find_sanitized(workspace: Workspace) -> SanitizedInterpreter:
     """
     with files.locked(workspace.locks / "tsan.lock", what="building CPython with ThreadSanitizer"):
         clang = find_clang() or _install_clang()
-        try:
-            cpython = obtain_cpython(workspace)
-        except debian.AptError as error:
-            raise ProofError(error.summary, problems=error.problems, hint=error.hint) from error
+        cpython = obtain_source(workspace)
         key = _key(cpython, clang)
         home = workspace.cache / "tsan" / f"cpython-{cpython.version}-{key[:16]}"
-        if not home.exists():
-            _build(workspace, cpython, clang, home)
+        variables = {**clang.variables, **QUIET, "CFLAGS_NODIST": _FLAGS}
+        made = compiled(workspace, cpython, _VARIANT, home, variables=variables)
     return SanitizedInterpreter(
-        interpreter=_checked(home, _log(workspace)),
+        interpreter=made,
         clang=clang,
         suppressions=home / Path(_SUPPRESSIONS).name,
         key=key,
@@ -224,77 +226,3 @@ def _packages() -> tuple[str, ...]:
 
 def _of_number(number: int) -> tuple[str, ...]:
     return (f"clang-{number}", f"libclang-rt-{number}-dev", f"llvm-{number}")
-
-
-# ------------------------------------------------------------------------------ the interpreter
-
-
-def _log(workspace: Workspace) -> Path:
-    return workspace.logs / "tsan-cpython.log"
-
-
-def _build(workspace: Workspace, cpython: CPython, clang: Clang, home: Path) -> None:
-    """Build and install into ``home``, whole or not at all."""
-    _install_headers()
-    log = _log(workspace)
-    log.unlink(missing_ok=True)
-    console.note(
-        f"building CPython {cpython.version} with ThreadSanitizer; once, about 10 minutes on "
-        f"2 cores; the log is {log}"
-    )
-    partial = files.empty_directory(home.with_name(home.name + files.PARTIAL))
-    with tarfile.open(archive_of(workspace, cpython)) as tar:
-        tar.extractall(partial / "source", filter="data")
-    (tree,) = (partial / "source").iterdir()
-    jobs = len(processors())
-    commands: list[list[str | Path]] = [
-        ["./configure", "--quiet", f"--prefix={home}", *_OPTIONS],
-        ["make", "--silent", f"--jobs={jobs}"],
-        # Without compiling the whole library ahead: an instrumented interpreter is slow at it.
-        ["make", "--silent", "install", f"DESTDIR={partial / 'root'}", "COMPILEALL_OPTS=-l"],
-    ]
-    try:
-        for command in commands:
-            process.run(
-                command,
-                cwd=tree,
-                env={**clang.variables, **QUIET, "CFLAGS_NODIST": _FLAGS.format(tree=tree)},
-                log=log,
-                timeout=_BUILD_TIMEOUT,
-            )
-    except CommandFailed as error:
-        raise ProofError(
-            "CPython could not be built with ThreadSanitizer",
-            problems=[error.summary],
-            hint=f"read {log}; its headers are in: {debian.install_command(PACKAGES)}",
-            output=error.output,
-        ) from error
-    made = partial / "root" / home.relative_to(home.anchor)
-    files.copy(tree / _SUPPRESSIONS, made / Path(_SUPPRESSIONS).name)
-    made.rename(home)
-    shutil.rmtree(partial)
-
-
-def _install_headers() -> None:
-    """Whatever CPython's modules are compiled against; without them the check says what lacks."""
-    if not debian.can_install():
-        return
-    if missing := debian.missing(PACKAGES):
-        try:
-            debian.install(missing, why="CPython is compiled with them")
-        except debian.AptError as error:
-            raise ProofError(error.summary, problems=error.problems, hint=error.hint) from error
-
-
-def _checked(home: Path, log: Path) -> Interpreter:
-    """Refuse an interpreter that lacks a module, and take it away, so that it is built anew."""
-    problems: list[str] = []
-    found = interpreter.check(home / "bin" / "python3.14t", "ThreadSanitizer", problems)
-    if found is None:
-        shutil.rmtree(home)
-        raise ProofError(
-            "the CPython that was built with ThreadSanitizer will not do",
-            problems=problems,
-            hint=f"its modules need headers: {debian.install_command(PACKAGES)}; the log is {log}",
-        )
-    return found

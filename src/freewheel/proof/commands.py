@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from freewheel.proof.cases import Case
     from freewheel.proof.control import Tally
     from freewheel.proof.proving import Proof
-    from freewheel.proof.scaling import Ratio
+    from freewheel.proof.scaling import Figure, Ratio
+    from freewheel.proof.with_gil import GilFigure
 
 
 @click.command()
@@ -208,6 +209,11 @@ def tsan(
     show_default=True,
     help="How long each measurement works.",
 )
+@click.option(
+    "--default-build",
+    is_flag=True,
+    help="Instead: one thread, also in CPython's default build, which is built first.",
+)
 def bench(
     projects: tuple[str, ...],
     versions: tuple[str, ...],
@@ -215,16 +221,27 @@ def bench(
     all_releases: bool,
     rounds: int,
     seconds: float,
+    default_build: bool,
 ) -> None:
     """Measure what the patches of PROJECTS cost and gain, in threads and in processes."""
     process.end_by_sigterm()
     # Imported here, as in `prove`.
-    from freewheel.proof import proving  # noqa: PLC0415
+    from freewheel.proof import proving, with_gil  # noqa: PLC0415
 
     workspace = find_workspace()
     with console.Board() as board:
         chosen = _cases(workspace, projects, versions, board, all_releases=all_releases)
-        measured = proving.measure(workspace, chosen, board, rounds=rounds, seconds=seconds)
+        if default_build:
+            compared = with_gil.compare(workspace, chosen, board, rounds=rounds, seconds=seconds)
+        else:
+            measured = proving.measure(workspace, chosen, board, rounds=rounds, seconds=seconds)
+    if default_build:
+        _show_compared(compared)
+    else:
+        _show_measured(measured)
+
+
+def _show_measured(measured: Sequence[tuple[Case, list[Figure]]]) -> None:
     columns = ("case", "workers", "1 thread", "threads", "threads to processes", "without patches")
     for case, figures in measured:
         console.say(f"{case.title}: rates by the baseline's; threads by as many processes")
@@ -236,6 +253,22 @@ def bench(
                 _ratio(figure.several),
                 _ratio(figure.patched_scaling),
                 _ratio(figure.baseline_scaling),
+            )
+            for figure in figures
+        ]
+        console.table(columns, rows)
+
+
+def _show_compared(compared: Sequence[tuple[Case, list[GilFigure]]]) -> None:
+    columns = ("case", "default build, patched", "cp314t, patched", "cp314t, without patches")
+    for case, figures in compared:
+        console.say(f"{case.title}: rates by the default build's without patches, one thread")
+        rows = [
+            (
+                figure.case,
+                _ratio(figure.patched),
+                _ratio(figure.free_threaded),
+                _ratio(figure.free_threaded_baseline),
             )
             for figure in figures
         ]

@@ -19,12 +19,8 @@ from freewheel import files
 from freewheel.console import Board
 from freewheel.errors import UnprovenError
 from freewheel.machine.tsan import SanitizedInterpreter, find_sanitized
-from freewheel.proof.instrumented import (
-    PINS,
-    InstrumentedWheel,
-    make_instrumented,
-    with_cython_place,
-)
+from freewheel.proof.compiling import CompiledWheel
+from freewheel.proof.instrumented import PINS, make_instrumented, with_cython_place
 from freewheel.proof.programs import NOT_RUN, Outcome, Probe, Program, Programs, Stress
 from freewheel.proof.races import (
     FRAME_FORMAT,
@@ -287,7 +283,7 @@ class _Runner:
 def _result(
     ended: Sequence[tuple[Program, Run]],
     runner: _Runner,
-    wheel: InstrumentedWheel,
+    wheel: CompiledWheel,
     release: Release,
     *,
     baseline: bool,
@@ -327,7 +323,7 @@ def _result(
     )
 
 
-def _placed(report: Report, wheel: InstrumentedWheel, read: dict[str, list[str]]) -> Report:
+def _placed(report: Report, wheel: CompiledWheel, read: dict[str, list[str]]) -> Report:
     stacks = [
         replace(
             stack,

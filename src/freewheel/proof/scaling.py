@@ -36,6 +36,11 @@ class Ratio:
     highest: float
 
 
+def ratio_of(ratios: Sequence[float]) -> Ratio:
+    """What those of all rounds come to."""
+    return Ratio(median=statistics.median(ratios), lowest=min(ratios), highest=max(ratios))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
     """What one case of a benchmark came to.
@@ -60,7 +65,7 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Shape:
+class Shape:
     """How the work is shared out."""
 
     workers: int
@@ -93,9 +98,9 @@ def measure(
     for case in benchmark.cases:
         for workers in counts_of_workers():
             shapes = (
-                _Shape(workers=1, kind="threads"),
-                _Shape(workers=workers, kind="threads"),
-                _Shape(workers=workers, kind="processes"),
+                Shape(workers=1, kind="threads"),
+                Shape(workers=workers, kind="threads"),
+                Shape(workers=workers, kind="processes"),
             )
             taken: list[dict[tuple[str, str], float]] = []
             for number in range(rounds):
@@ -103,7 +108,7 @@ def measure(
                 turn = WHEELS if number % 2 else WHEELS[::-1]
                 taken.append(
                     {
-                        (wheel, shape.name): _rate(
+                        (wheel, shape.name): rate_of(
                             benchmark,
                             case,
                             shape,
@@ -122,14 +127,13 @@ def measure(
 def _figure(
     benchmark: Benchmark,
     case: str,
-    shapes: Sequence[_Shape],
+    shapes: Sequence[Shape],
     taken: Sequence[Mapping[tuple[str, str], float]],
 ) -> Figure:
     alone, threads, processes = (shape.name for shape in shapes)
 
     def ratio(above: tuple[str, str], below: tuple[str, str]) -> Ratio:
-        found = [rates[above] / rates[below] for rates in taken]
-        return Ratio(median=statistics.median(found), lowest=min(found), highest=max(found))
+        return ratio_of([rates[above] / rates[below] for rates in taken])
 
     return Figure(
         program=benchmark.name,
@@ -151,10 +155,10 @@ def _figure(
     )
 
 
-def _rate(
+def rate_of(
     benchmark: Benchmark,
     case: str,
-    shape: _Shape,
+    shape: Shape,
     environment: Environment,
     scratch: Path,
     *,
@@ -178,6 +182,7 @@ def _rate(
         how = "took too long" if ended.returncode is None else f"ended with {ended.returncode}"
         raise ProofError(
             f"{benchmark.project}/{benchmark.path.name} {case}, {shape.name}: {how}",
+            problems=[f"in the environment {environment.python.parents[1].name}"],
             output=ended.said,
             hint="read what it printed above; docs/benchmarks.md explains what a case must do",
         ) from error

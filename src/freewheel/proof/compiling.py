@@ -1,0 +1,146 @@
+"""A project's wheel compiled on this machine for an interpreter of its own: never given out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from uv import find_uv_bin
+
+from freewheel import files, inputs, patches, process, sdist, source
+from freewheel.errors import CommandFailed, ProofError
+from freewheel.machine.interpreter import Interpreter
+from freewheel.recipe import Recipe, Release
+from freewheel.requirements import fetch_requirements
+from freewheel.wheel import host_target
+from freewheel.workspace import Workspace
+
+_BUILD_TIMEOUT = 1800.0  # seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompiledWheel:
+    """A wheel, and the tree that it was compiled in."""
+
+    path: Path
+    tree: Path
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compilation:
+    """One wheel to be made, and all that it is made of.
+
+    ``series`` are the patches, none for a baseline but those that are needed to compile it.
+    ``identity`` names what else the wheel depends on, ``variables`` are those of the compiler, a
+    function of the tree. ``check`` raises what is wrong with the wheel. ``how`` and ``prefix``
+    stand in messages and in the log's name.
+    """
+
+    workspace: Workspace
+    recipe: Recipe
+    release: Release
+    baseline: bool
+    series: tuple[patches.Patch, ...]
+    interpreter: Interpreter
+    identity: Mapping[str, str]
+    variables: Callable[[Path], Mapping[str, str | None]]
+    check: Callable[[Path], None]
+    how: str
+    prefix: str
+
+    @property
+    def version(self) -> str:
+        return self.release.version if self.baseline else self.release.local_version
+
+    @property
+    def log(self) -> Path:
+        return self.workspace.logs / f"{self.prefix}-{self.recipe.name}-{self.version}.log"
+
+    def make(self, directory: Path) -> CompiledWheel:
+        """The wheel, kept in ``directory`` under the digest of its inputs, or compiled into it.
+
+        Raises ProofError, and what the stages raise that make the sdist.
+        """
+        home = directory / f"{self.recipe.name}-{self.version}-{self._key()[:16]}"
+        lock = self.workspace.locks / f"{home.name}.lock"
+        with files.locked(lock, what=f"building {home.name}"):
+            if not home.exists():
+                partial = files.empty_directory(home.with_name(home.name + files.PARTIAL))
+                self.log.unlink(missing_ok=True)
+                self._compile(self._make_sdist(partial / "sdist"), partial)
+                partial.rename(home)
+        (path,) = home.glob("*.whl")
+        return CompiledWheel(path=path, tree=home / "tree", version=self.version)
+
+    def _key(self) -> str:
+        """The digest of all that the wheel depends on."""
+        target = host_target(self.recipe, self.release)
+        version = self.version
+        content = {
+            **inputs.gather(self.recipe, self.release, self.series, version=version, target=target),
+            **self.identity,
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def _make_sdist(self, scratch: Path) -> Path:
+        """As the pipeline makes it."""
+        archive = source.fetch(self.release, self.workspace.sources)
+        tree = source.unpack(archive, files.empty_directory(scratch / "tree"))
+        made = sdist.make_sdist(
+            patches.apply_series(tree, self.release, self.series),
+            self.recipe,
+            files.empty_directory(scratch / "made"),
+            baseline=self.baseline,
+            requirements=self._wheelhouse(None),
+            log=self.log,
+        )
+        return made.path
+
+    def _compile(self, archive: Path, directory: Path) -> None:
+        """Leave the wheel and ``tree`` in ``directory``, and nothing else."""
+        with tarfile.open(archive) as tar:
+            tar.extractall(directory / "unpacked", filter="data")
+        (unpacked,) = (directory / "unpacked").iterdir()
+        tree = unpacked.rename(directory / "tree")
+        # The compiler of Cython sources, written in Python there, runs in any interpreter.
+        wheelhouse = self._wheelhouse(host_target(self.recipe, self.release))
+        offline = ("--no-config", "--offline", "--no-index", "--find-links", wheelhouse)
+        words: list[str | Path] = [
+            *("--python", self.interpreter.path),
+            *("--out-dir", directory / "out", tree),
+        ]
+        try:
+            process.run(
+                [find_uv_bin(), "build", "--wheel", *offline, *words],
+                env={
+                    **dict.fromkeys(name for name in os.environ if name.startswith("UV_")),
+                    "PYTHONPATH": None,
+                    "PYTHONHASHSEED": "0",
+                    **self.variables(tree),
+                },
+                log=self.log,
+                timeout=_BUILD_TIMEOUT,
+            )
+        except CommandFailed as error:
+            raise ProofError(
+                f"{archive.name} could not be compiled {self.how}",
+                problems=[f"the whole log: {self.log}"],
+                hint="mend the cause, then run the same command again",
+                output=error.output,
+            ) from error
+        (wheel,) = (directory / "out").glob("*.whl")
+        self.check(wheel)
+        wheel.rename(directory / wheel.name)
+        for name in ("out", "sdist", "unpacked"):
+            shutil.rmtree(directory / name)
+
+    def _wheelhouse(self, target: str | None) -> Path:
+        lock = inputs.BUILD_REQUIREMENTS
+        return fetch_requirements(lock, self.workspace.requirements, target=target)

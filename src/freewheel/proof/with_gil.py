@@ -1,0 +1,173 @@
+"""What a project's patches do in CPython's default build, and how the free-threaded one compares.
+
+Patches may not make the default build slower, whose users have nothing of them. And where the
+free-threaded build is slower than that, patches may or may not make up for it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from freewheel import files, patches
+from freewheel.console import Board
+from freewheel.machine.default_build import FLAGS, DefaultBuild, find_default_build, home_of
+from freewheel.machine.interpreter import find_interpreter
+from freewheel.proof.cases import Case
+from freewheel.proof.compiling import Compilation
+from freewheel.proof.programs import Benchmark
+from freewheel.proof.scaling import Ratio, Shape, rate_of, ratio_of
+from freewheel.proof.services import running_services, services_of
+from freewheel.proof.trial import Environment, make_environment
+from freewheel.workspace import Workspace
+
+Contender = Literal[
+    "default build, baseline", "default build, patched", "cp314t, baseline", "cp314t, patched"
+]
+CONTENDERS: tuple[Contender, ...] = (
+    *("default build, baseline", "default build, patched"),
+    *("cp314t, baseline", "cp314t, patched"),
+)
+_ALONE = Shape(workers=1, kind="threads")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GilFigure:
+    """What one case of a benchmark came to in one thread.
+
+    ``patched`` is the default build's rate with the patched wheel by that without patches.
+    ``free_threaded`` is that of cp314t with the patched wheel by the default build's without
+    patches, and ``free_threaded_baseline`` the same without patches on either side.
+    """
+
+    case: str
+    title: str
+    rounds: int
+    patched: Ratio
+    free_threaded: Ratio
+    free_threaded_baseline: Ratio
+
+
+def compare(
+    workspace: Workspace, cases: Sequence[Case], board: Board, *, rounds: int, seconds: float
+) -> list[tuple[Case, list[GilFigure]]]:
+    """Measure each case's benchmarks on both builds of CPython, with both wheels, in one thread.
+
+    What is not there is built: CPython, and the wheels for it. ``seconds`` is how long one
+    measurement works; there are four in a round. Raises ProofError.
+    """
+    interpreter = find_interpreter(workspace)
+    programs = [program for case in cases for program in case.programs.benchmarks]
+    found = []
+    with board.stage("CPython", "the default build"):
+        default = find_default_build(workspace)
+    for case in cases:  # all of it before the first measurement
+        with board.stage(case.title, "compile for the default build"):
+            _wheels(workspace, case, default)
+    with (
+        files.locked(workspace.locks / "proof.lock", what="a proof"),
+        running_services(programs) as services,
+    ):
+        for case in cases:
+            scratch = files.empty_directory(workspace.work / f"with-gil-{case.slug}")
+            wheels = {
+                **_wheels(workspace, case, default),
+                "cp314t, baseline": case.baseline.path,
+                "cp314t, patched": case.patched.path,
+            }
+            environments = {
+                name: make_environment(
+                    scratch / name.replace(", ", "-").replace(" ", "-"),
+                    wheels[name],
+                    default.interpreter if name.startswith("default") else interpreter,
+                )
+                for name in CONTENDERS
+            }
+            figures: list[GilFigure] = []
+            for program in case.programs.benchmarks:
+                with board.stage(case.title, program.name):
+                    figures += measure(
+                        program,
+                        environments,
+                        scratch,
+                        rounds=rounds,
+                        seconds=seconds,
+                        services=services_of(program, services),
+                    )
+            found.append((case, figures))
+            shutil.rmtree(scratch)
+    return found
+
+
+def measure(
+    benchmark: Benchmark,
+    environments: Mapping[Contender, Environment],
+    scratch: Path,
+    *,
+    rounds: int,
+    seconds: float,
+    services: Mapping[str, str],
+) -> Iterator[GilFigure]:
+    """Every case of a benchmark, the contenders in turn. Raises ProofError."""
+    for case in benchmark.cases:
+        taken = [
+            {
+                name: rate_of(
+                    benchmark,
+                    case,
+                    _ALONE,
+                    environments[name],
+                    scratch,
+                    seconds=seconds,
+                    services=services,
+                )
+                # Every other round the other way round, so that none is always first.
+                for name in (CONTENDERS if number % 2 else CONTENDERS[::-1])
+            }
+            for number in range(rounds)
+        ]
+        yield _figure(benchmark, case, taken)
+
+
+def _figure(
+    benchmark: Benchmark, case: str, taken: Sequence[Mapping[Contender, float]]
+) -> GilFigure:
+    def by_default(name: Contender) -> Ratio:
+        return ratio_of([rates[name] / rates["default build, baseline"] for rates in taken])
+
+    return GilFigure(
+        case=case,
+        title=benchmark.cases[case],
+        rounds=len(taken),
+        patched=by_default("default build, patched"),
+        free_threaded=by_default("cp314t, patched"),
+        free_threaded_baseline=by_default("cp314t, baseline"),
+    )
+
+
+def _wheels(workspace: Workspace, case: Case, default: DefaultBuild) -> dict[Contender, Path]:
+    """The project's wheels for the default build, out of the cache or compiled into it."""
+    return {
+        "default build, baseline": _wheel(workspace, case, default, baseline=True),
+        "default build, patched": _wheel(workspace, case, default, baseline=False),
+    }
+
+
+def _wheel(workspace: Workspace, case: Case, default: DefaultBuild, *, baseline: bool) -> Path:
+    build = Compilation(
+        workspace=workspace,
+        recipe=case.recipe,
+        release=case.release,
+        baseline=baseline,
+        series=() if baseline else patches.read_series(case.release),
+        interpreter=default.interpreter,
+        identity={"interpreter": default.key, "flags": "CPython's own"},
+        variables=lambda _: dict.fromkeys(FLAGS),
+        check=lambda _: None,
+        how="for the default build",
+        prefix="default",
+    )
+    return build.make(home_of(workspace)).path
