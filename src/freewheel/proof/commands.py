@@ -260,16 +260,11 @@ def _show_measured(measured: Sequence[tuple[Case, list[Figure]]]) -> None:
 
 
 def _show_compared(compared: Sequence[tuple[Case, list[GilFigure]]]) -> None:
-    columns = ("case", "default build, patched", "cp314t, patched", "cp314t, without patches")
+    columns = ("case", "default build, patched", "cp314t, patched")
     for case, figures in compared:
         console.say(f"{case.title}: rates by the default build's without patches, one thread")
         rows = [
-            (
-                figure.case,
-                _ratio(figure.patched),
-                _ratio(figure.free_threaded),
-                _ratio(figure.free_threaded_baseline),
-            )
+            (figure.case, _ratio(figure.patched), _ratio(figure.free_threaded))
             for figure in figures
         ]
         console.table(columns, rows)
