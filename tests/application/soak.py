@@ -28,14 +28,12 @@ _DYING = 2.0  # seconds in which a process that answers no more is gone, if it c
 _MEMORY = 1 << 30  # bytes that a process may hold at most
 _GROWTH, _SLACK = 1.25, 32 << 20  # from the second quarter of the load to its last
 
-# Four connections to the database at a time, but none whose statement may be about to be cancelled:
-# where that is lost, asyncpg 0.31.0 waits for ever for the end of the cancellation, with the GIL
-# and in one thread too (_on_connection_lost leaves cancel_waiter as it is).
+# Four connections to the database at a time, whatever they are doing: also those whose statement is
+# about to be cancelled, or is being cancelled.
 _DROP = """
     SELECT count(pg_terminate_backend(pid)) FROM (
         SELECT pid FROM pg_stat_activity
         WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
-        AND query NOT LIKE '%pg_sleep%'
         ORDER BY random() LIMIT 4
     ) AS chosen
 """
