@@ -3,7 +3,8 @@
 ``nox -s bench-application`` runs it, on the newest stack. Each is measured with one event loop,
 with two in two threads, and with two in two processes. The wheels take turns within a round, and
 only ratios within a round are compared: the load generator, PostgreSQL and Redis run on the same
-machine, so that absolute figures say little.
+machine, so that absolute figures say little. CPython's default build, with the public wheels, takes
+part once `freewheel bench --default-build` has built it, or with the same flag.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import argparse
 import json
 import os
 import selectors
-import shutil
 import socket
 import statistics
 import tempfile
@@ -24,8 +24,9 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from freewheel import console, files, process
+from freewheel import console, files
 from freewheel.errors import CommandFailed
+from freewheel.machine.default_build import find_default_build, is_built
 from freewheel.machine.interpreter import Interpreter, find_interpreter
 from freewheel.workspace import Workspace, find_workspace
 from tests.application.processes import Application, application, ask
@@ -41,6 +42,7 @@ _JSON = "Content-Type: application/json\r\n"
 
 # Loops in one process, and processes.
 ARRANGEMENTS = {"one loop": (1, 1), "two threads": (2, 1), "two processes": (1, 2)}
+DEFAULT = "default build"  # with the public wheels
 
 # The middle of the work: at both ends not every thread has something to do.
 _RATE = """
@@ -212,7 +214,7 @@ def _ask_for(port: int, requests: Callable[[int], bytes], number: int) -> None:
 
 
 def one_round(contenders: Sequence[Contender], seconds: float, what: str) -> Rates:
-    """Everything once; the wheels in turn, so that both see the same machine."""
+    """Everything once; the contenders in turn, so that all see the same machine."""
     rates: Rates = {}
     for arrangement, (loops, processes) in ARRANGEMENTS.items():
         for contender in contenders if what != "jobs" else ():
@@ -239,6 +241,14 @@ def show(rounds: Sequence[Rates], names: Sequence[str]) -> None:
                     for each in rounds
                 ]
                 rows.append((case, f"{arrangement}: {names[0]} by {other}", *_spread(found)))
+        if DEFAULT in names:
+            # What an application does today that wants both processors.
+            found = [
+                each[case, "two threads", names[0]] / each[case, "two processes", DEFAULT]
+                for each in rounds
+            ]
+            ratio = f"{names[0]}, two threads, by {DEFAULT}, two processes"
+            rows.append((case, ratio, *_spread(found)))
         for name in names:
             # Where the second loop gains little, the machine is the limit and not the wheels.
             for other in ("two processes", "one loop"):
@@ -253,30 +263,32 @@ def _spread(ratios: Sequence[float]) -> tuple[str, str]:
     return f"{statistics.median(ratios):.2f}", f"{min(ratios):.2f} to {max(ratios):.2f}"
 
 
-def default_build() -> Path | None:
-    """A CPython 3.14 with the GIL on PATH, or None."""
-    found = shutil.which("python3.14")
-    if found:
-        asked = "import sysconfig; print(sysconfig.get_config_var('Py_GIL_DISABLED'))"
-        if process.run([found, "-c", asked]).stdout.strip() == "0":
-            return Path(found)
-    return None
-
-
-def environments(workspace: Workspace, interpreter: Interpreter, scratch: Path) -> dict[str, Path]:
+def environments(
+    workspace: Workspace, interpreter: Interpreter, scratch: Path, *, default: bool
+) -> dict[str, Path]:
     """Install what is compared; the interpreters by name, ours first."""
     found = {
         "ours": install(_STACK, workspace, interpreter, scratch / "ours", upstream=False),
         "public": install(_STACK, workspace, interpreter, scratch / "public", upstream=True),
     }
-    if default := default_build():
-        other = Interpreter(path=default, version="3.14", build="", origin="PATH")
-        found["public, with the GIL"] = install(
-            _STACK, workspace, other, scratch / "gil", upstream=True
-        )
+    if default or is_built(workspace):
+        other = find_default_build(workspace).interpreter
+        found[DEFAULT] = install(_STACK, workspace, other, scratch / "default", upstream=True)
     else:
-        console.say("no python3.14 with the GIL on PATH: the default build is not compared")
+        console.say("CPython's default build is not there (--default-build): not compared")
     return found
+
+
+def kept(path: Path | None) -> list[Rates]:
+    """The rounds of earlier runs in that file."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path and path.exists() else []
+    return [{(c, a, name): rate for c, a, name, rate in json.loads(line)} for line in lines]
+
+
+def keep(path: Path, rates: Rates) -> None:
+    """Add a round to those in that file."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps([[*key, value] for key, value in rates.items()]) + "\n")
 
 
 def main() -> None:
@@ -285,23 +297,31 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3, help="of each measurement")
     parser.add_argument("--only", choices=["requests", "jobs"], default="both")
+    parser.add_argument("--default-build", action="store_true", help="build it if it is absent")
+    parser.add_argument("--keep", type=Path, help="file of rounds, to measure in several pieces")
     options = parser.parse_args()
     workspace = find_workspace()
+    rounds = kept(options.keep)
     with tempfile.TemporaryDirectory(prefix="freewheel-bench-") as name, ExitStack() as stack:
         scratch = Path(name)
         contenders = []
-        for what, python in environments(workspace, find_interpreter(workspace), scratch).items():
+        interpreter = find_interpreter(workspace)
+        found = environments(workspace, interpreter, scratch, default=options.default_build)
+        for what, python in found.items():
             versions = installed(python)
             console.say(f"{what}: {', '.join(f'{n} {versions[n]}' for n in _STACK.releases)}")
             logs = files.empty_directory(scratch / f"logs of {what}")
             app = stack.enter_context(application(python, logs, _STACK.variables, collect=0))
             contenders.append(Contender(name=what, app=app))
-        rounds = []
         for number in range(options.rounds):
-            rounds.append(one_round(contenders, options.seconds, options.only))
+            # Every other round the other way round, so that none is always first.
+            turn = contenders if len(rounds) % 2 else contenders[::-1]
+            rounds.append(one_round(turn, options.seconds, options.only))
             console.note(f"round {number + 1} of {options.rounds}")
+            if options.keep:
+                keep(options.keep, rounds[-1])
     show(rounds, [contender.name for contender in contenders])
-    console.say(f"{options.rounds} rounds; {os.cpu_count()} processors")
+    console.say(f"{len(rounds)} rounds; {os.cpu_count()} processors")
 
 
 if __name__ == "__main__":
