@@ -9,7 +9,7 @@
 # use = "supported"
 # passes = "a collection frees such classes, and sees what a record refers to"
 # shows = ["leak"]
-# runs = { baseline = 5, patched = 55 }
+# runs = { baseline = 10, patched = 30 }
 # seconds = 30
 # ///
 """P6A: a class of records that is part of a cycle is never freed.

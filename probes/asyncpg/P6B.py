@@ -9,7 +9,7 @@
 # use = "supported"
 # passes = "CPython's debug allocator finds what follows each row untouched"
 # shows = ["crash"]
-# runs = { baseline = 5, patched = 55 }
+# runs = { baseline = 10, patched = 30 }
 # seconds = 30
 # ///
 """P6B: dropping a row without columns writes a pointer past its end.

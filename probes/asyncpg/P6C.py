@@ -9,7 +9,7 @@
 # use = "supported"
 # passes = "a record is made, and no error is set"
 # shows = ["exception"]
-# runs = { baseline = 5, patched = 55 }
+# runs = { baseline = 10, patched = 30 }
 # seconds = 30
 # ///
 """P6C: where there is no memory for a list of records to use again, decoding a row fails.

@@ -9,7 +9,7 @@
 # use = "supported"
 # passes = "TypeError, each time"
 # shows = ["crash", "exception"]
-# runs = { baseline = 5, patched = 55 }
+# runs = { baseline = 10, patched = 30 }
 # seconds = 30
 # ///
 """P7: Record.get() with a wrong number of arguments crashes.

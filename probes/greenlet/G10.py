@@ -9,8 +9,8 @@
 # use = "misuse"
 # passes = "other threads get exceptions or answers, and the greenlet is none the worse"
 # shows = ["wrong answer", "crash", "hang"]
-# runs = { baseline = 10, patched = 30 }
-# seconds = 10
+# runs = { baseline = 6, patched = 30 }
+# seconds = 6
 # alone = true
 # ///
 """G10: a greenlet is corrupted by threads that it does not belong to.

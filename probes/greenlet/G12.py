@@ -9,7 +9,7 @@
 # use = "supported"
 # passes = "imports with its own layout; with another, ImportError names both versions and a remedy"
 # shows = ["wrong answer"]
-# runs = { baseline = 5, patched = 55 }
+# runs = { baseline = 10, patched = 30 }
 # seconds = 30
 # ///
 """G12: a wheel for one layout of 3.14's thread state is imported, and crashes, with the other.

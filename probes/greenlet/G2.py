@@ -10,7 +10,7 @@
 # passes = "the calls return, and the `finally` block ran, in the greenlet's own thread"
 # shows = ["hang"]
 # runs = { baseline = 4, patched = 70 }
-# seconds = 10
+# seconds = 6
 # ///
 """G2: a greenlet dropped by another thread makes its own thread hang.
 

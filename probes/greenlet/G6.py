@@ -9,7 +9,7 @@
 # use = "supported"
 # passes = "each block runs once, in its greenlet's thread, with all that it uses; nothing is left"
 # shows = ["wrong answer"]
-# runs = { baseline = 5, patched = 55 }
+# runs = { baseline = 10, patched = 30 }
 # seconds = 30
 # ///
 """G6: `finally` blocks of suspended greenlets that cyclic garbage refers to are skipped.

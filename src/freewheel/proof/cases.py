@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from packaging.version import Version
 
 from freewheel.errors import ProbeError
+from freewheel.machine.interpreter import Interpreter
 from freewheel.patches import Patch, read_series
 from freewheel.proof.programs import Probe, Programs, load_programs
+from freewheel.proof.trial import Environment, make_environment
 from freewheel.recipe import Recipe, Release
 from freewheel.verify import BaselineWheel, VerifiedWheel
 from freewheel.workspace import Workspace
@@ -84,3 +87,11 @@ def check_probes(workspace: Workspace, chosen: Sequence[tuple[Recipe, Release]])
             problems=problems,
             hint="write probes/<project>/<defect>.py; docs/probes.md tells how",
         )
+
+
+def environments_of(case: Case, scratch: Path, interpreter: Interpreter) -> dict[str, Environment]:
+    """A fresh environment for each wheel of the case, by "baseline" and "patched"."""
+    return {
+        "baseline": make_environment(scratch / "baseline", case.baseline.path, interpreter),
+        "patched": make_environment(scratch / "patched", case.patched.path, interpreter),
+    }

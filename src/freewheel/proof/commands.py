@@ -226,7 +226,7 @@ def bench(
     """Measure what the patches of PROJECTS cost and gain, in threads and in processes."""
     process.end_by_sigterm()
     # Imported here, as in `prove`.
-    from freewheel.proof import proving, with_gil  # noqa: PLC0415
+    from freewheel.proof import measuring, with_gil  # noqa: PLC0415
 
     workspace = find_workspace()
     with console.Board() as board:
@@ -234,7 +234,7 @@ def bench(
         if default_build:
             compared = with_gil.compare(workspace, chosen, board, rounds=rounds, seconds=seconds)
         else:
-            measured = proving.measure(workspace, chosen, board, rounds=rounds, seconds=seconds)
+            measured = measuring.measure(workspace, chosen, board, rounds=rounds, seconds=seconds)
     if default_build:
         _show_compared(compared)
     else:

@@ -19,9 +19,9 @@ from freewheel import files, git, index
 from freewheel.console import Board
 from freewheel.errors import CertificateError
 from freewheel.machine import facts
-from freewheel.machine.interpreter import Interpreter, find_interpreter
+from freewheel.machine.interpreter import find_interpreter
 from freewheel.proof import certificate, control, scaling
-from freewheel.proof.cases import Case
+from freewheel.proof.cases import Case, environments_of
 from freewheel.proof.issuing import Evidence, StressFinding, SuiteFinding, issue
 from freewheel.proof.kept import Kept, Subject, harness_digest
 from freewheel.proof.programs import Outcome, Probe, Program, Stress
@@ -34,11 +34,13 @@ from freewheel.proof.suites import Wheels, chosen_pass, prove_suite, suite_diges
 from freewheel.proof.trial import (
     Environment,
     Run,
-    make_environment,
     run_program,
     run_stress,
 )
 from freewheel.workspace import Workspace
+
+# Each on both wheels. Much of their time they wait, for a server or for a second to pass.
+_SUITES_AT_ONCE = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +66,15 @@ class _Trials:
     kept: Kept
     afresh: bool
     quick: bool
+    started: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tried:
+    """What the programs of a case showed."""
+
+    findings: tuple[tuple[Probe, control.Finding], ...]
+    stress: tuple[StressFinding, ...]
 
 
 # ------------------------------------------------------------------------------------ the proof
@@ -77,38 +88,44 @@ def prove(
     quick: bool,
     afresh: bool,
 ) -> list[Proof]:
-    """Put each case to the proof, one after the other, and write the certificates.
+    """Put each case to the proof, and write the certificates.
 
-    ``quick`` runs each probe a few times and leaves upstream's suite out. ``afresh`` forgets the
-    results that are kept for the same bytes.
+    Programs run case by case, and upstream's suites after them, so that nothing disturbs what
+    depends on time. ``quick`` runs each probe a few times and leaves upstream's suite out.
+    ``afresh`` forgets the results that are kept for the same bytes.
     """
     interpreter = find_interpreter(workspace)
+    kept = Kept(workspace.proof)
+
+    def prepare(case: Case, services: dict[str, str]) -> _Trials:
+        scratch = files.empty_directory(workspace.work / f"proof-{case.slug}")
+        return _Trials(
+            case=case,
+            environments=environments_of(case, scratch, interpreter),
+            services=services,
+            scratch=scratch,
+            kept=kept,
+            afresh=afresh,
+            quick=quick,
+            started=datetime.now(UTC),
+        )
+
     with (
         files.locked(workspace.locks / "proof.lock", what="a proof"),
         running_services(_programs(cases)) as services,
     ):
-        proofs = []
+        trials, tried = [], []
         for case in cases:
-            scratch = files.empty_directory(workspace.work / f"proof-{case.slug}")
-            trials = _Trials(
-                case=case,
-                environments=_environments(case, scratch, interpreter),
-                services=services,
-                scratch=scratch,
-                kept=Kept(workspace.proof),
-                afresh=afresh,
-                quick=quick,
-            )
-            proofs.append(_prove(workspace, trials, board))
-            shutil.rmtree(scratch)
-        return proofs
-
-
-def _environments(case: Case, scratch: Path, interpreter: Interpreter) -> dict[str, Environment]:
-    return {
-        "baseline": make_environment(scratch / "baseline", case.baseline.path, interpreter),
-        "patched": make_environment(scratch / "patched", case.patched.path, interpreter),
-    }
+            trials.append(prepare(case, services))
+            tried.append(_try(trials[-1], board))
+        suites = _suites(workspace, [] if quick else trials, board)
+        proofs = [
+            _conclude(workspace, one, found, suites.get(one.case.slug, ()))
+            for one, found in zip(trials, tried, strict=True)
+        ]
+        for one in trials:
+            shutil.rmtree(one.scratch)
+    return proofs
 
 
 def _programs(cases: Sequence[Case]) -> Iterator[Program]:
@@ -116,18 +133,21 @@ def _programs(cases: Sequence[Case]) -> Iterator[Program]:
         yield from (*case.probes, *case.programs.stress, *case.programs.benchmarks)
 
 
-def _prove(workspace: Workspace, trials: _Trials, board: Board) -> Proof:
-    case, started = trials.case, datetime.now(UTC)
-    with board.stage(case.title, "probes"):
+def _try(trials: _Trials, board: Board) -> _Tried:
+    with board.stage(trials.case.title, "probes"):
         findings = _negative_control(trials)
-    with board.stage(case.title, "stress"):
-        stress = tuple(_stress(trials, program) for program in case.programs.stress)
-    suites: tuple[SuiteFinding, ...] = ()
-    if not trials.quick and case.recipe.suite:
-        with board.stage(case.title, "upstream's tests"):
-            suites = tuple(_suites(workspace, trials))
+    with board.stage(trials.case.title, "stress"):
+        stress = tuple(_stress(trials, program) for program in trials.case.programs.stress)
+    return _Tried(findings=findings, stress=stress)
+
+
+def _conclude(
+    workspace: Workspace, trials: _Trials, tried: _Tried, suites: tuple[SuiteFinding, ...]
+) -> Proof:
+    """Give the case its certificate, or all the reasons why there is none."""
+    case = trials.case
     sanitized = known_races(workspace, case.release, case.series, case.programs)
-    problems = list(_problems(findings, stress, suites, sanitized))
+    problems = list(_problems(tried.findings, tried.stress, suites, sanitized))
     path = None
     if problems:
         _withdraw(workspace, case)
@@ -137,14 +157,14 @@ def _prove(workspace: Workspace, trials: _Trials, board: Board) -> Proof:
             series=case.series,
             patched=case.patched,
             baseline=case.baseline,
-            findings=findings,
-            stress=stress,
+            findings=tried.findings,
+            stress=tried.stress,
             suites=suites,
             sanitized=sanitized,
             figures=tuple(_figures(trials)),
             interpreter=trials.environments["patched"].interpreter,
             machine=facts.look(),
-            started=started,
+            started=trials.started,
             finished=datetime.now(UTC),
             commit=git.clean_commit(workspace.root),
             quick=trials.quick,
@@ -153,8 +173,8 @@ def _prove(workspace: Workspace, trials: _Trials, board: Board) -> Proof:
         index.attach(workspace.simple, case.recipe.name, case.patched.path, certificate.SUFFIX)
     return Proof(
         case=case,
-        findings=findings,
-        stress=stress,
+        findings=tried.findings,
+        stress=tried.stress,
         suites=suites,
         problems=tuple(problems),
         certificate=path,
@@ -197,45 +217,6 @@ def _problems(
         yield from (f"upstream's suite: {error}" for error in suite.comparison.errors)
     if sanitized:
         yield from (f"ThreadSanitizer: {problem}" for problem in sanitized.problems)
-
-
-def measure(
-    workspace: Workspace, cases: Sequence[Case], board: Board, *, rounds: int, seconds: float
-) -> list[tuple[Case, list[Figure]]]:
-    """Measure each case's benchmarks on both wheels; kept for the certificate.
-
-    ``seconds`` is how long one measurement works; there are six in a round of each case.
-    """
-    interpreter = find_interpreter(workspace)
-    processor = facts.look().processor
-    kept = Kept(workspace.proof)
-    found = []
-    with (
-        files.locked(workspace.locks / "proof.lock", what="a proof"),
-        running_services(_programs(cases)) as services,
-    ):
-        for case in cases:
-            scratch = files.empty_directory(workspace.work / f"bench-{case.slug}")
-            environments = _environments(case, scratch, interpreter)
-            figures = []
-            for program in case.programs.benchmarks:
-                with board.stage(case.title, program.name):
-                    measured = list(
-                        scaling.measure(
-                            program,
-                            environments,
-                            scratch,
-                            rounds=rounds,
-                            seconds=seconds,
-                            services=services_of(program, services),
-                        )
-                    )
-                subject = scaling.subject(program, environments, processor)
-                kept.write(subject, scaling.to_json(measured))
-                figures += measured
-            found.append((case, figures))
-            shutil.rmtree(scratch)
-    return found
 
 
 # ------------------------------------------------------------------------------------ its parts
@@ -309,36 +290,51 @@ def _stress(trials: _Trials, stress: Stress) -> StressFinding:
     )
 
 
-def _suites(workspace: Workspace, trials: _Trials) -> Iterator[SuiteFinding]:
-    """Upstream's suite, in one thread and then in several; what is kept is not run again."""
-    recipe, release = trials.case.recipe, trials.case.release
-    interpreter = trials.environments["patched"].interpreter
-    wheels = Wheels(
-        baseline=trials.case.baseline.path,
-        patched=trials.case.patched.path,
-        interpreter=interpreter,
+def _suites(
+    workspace: Workspace, trials: Sequence[_Trials], board: Board
+) -> dict[str, tuple[SuiteFinding, ...]]:
+    """Upstream's suites, in one thread and then in several; by the slug of the case."""
+    wanted = [
+        (one, parallel)
+        for one in trials
+        if one.case.recipe.suite
+        for parallel in ((False, True) if one.case.recipe.suite.parallel else (False,))
+    ]
+
+    def run(item: tuple[_Trials, bool]) -> SuiteFinding:
+        one, parallel = item
+        name = "upstream's tests in threads" if parallel else "upstream's tests"
+        with board.stage(one.case.title, name):
+            return _suite(workspace, one, parallel=parallel)
+
+    found: dict[str, tuple[SuiteFinding, ...]] = {}
+    with ThreadPoolExecutor(_SUITES_AT_ONCE) as pool:
+        for (one, _), finding in zip(wanted, pool.map(run, wanted), strict=True):
+            found[one.case.slug] = (*found.get(one.case.slug, ()), finding)
+    return found
+
+
+def _suite(workspace: Workspace, trials: _Trials, *, parallel: bool) -> SuiteFinding:
+    """One pass of a case's suite on both wheels; what is kept is not run again."""
+    case, interpreter = trials.case, trials.environments["patched"].interpreter
+    part = chosen_pass(case.recipe, case.release, parallel=parallel)
+    subject = Subject(
+        kind=f"{case.recipe.name}-suite",
+        facts={
+            "baseline": case.baseline.sha256,
+            "patched": case.patched.sha256,
+            "suite": suite_digest(case.recipe, case.release, parallel=parallel),
+            "explained": repr((part.failing, part.outdated)),
+            "interpreter": interpreter.build,
+        },
     )
-    for parallel in (False, True):
-        if parallel and not (recipe.suite and recipe.suite.parallel):
-            continue
-        part = chosen_pass(recipe, release, parallel=parallel)
-        subject = Subject(
-            kind=f"{recipe.name}-suite",
-            facts={
-                "baseline": trials.case.baseline.sha256,
-                "patched": trials.case.patched.sha256,
-                "suite": suite_digest(recipe, release, parallel=parallel),
-                "explained": repr((part.failing, part.outdated)),
-                "interpreter": interpreter.build,
-            },
-        )
-        kept = None if trials.afresh else trials.kept.read(subject)
-        if kept:
-            comparison = Comparison.from_json(kept)
-        else:
-            comparison = prove_suite(workspace, recipe, release, wheels, parallel=parallel)
-            trials.kept.write(subject, comparison.to_json())
-        yield SuiteFinding(threads=part.threads, comparison=comparison)
+    kept = None if trials.afresh else trials.kept.read(subject)
+    if kept:
+        return SuiteFinding(threads=part.threads, comparison=Comparison.from_json(kept))
+    wheels = Wheels(baseline=case.baseline.path, patched=case.patched.path, interpreter=interpreter)
+    comparison = prove_suite(workspace, case.recipe, case.release, wheels, parallel=parallel)
+    trials.kept.write(subject, comparison.to_json())
+    return SuiteFinding(threads=part.threads, comparison=comparison)
 
 
 def _figures(trials: _Trials) -> Iterator[Figure]:
