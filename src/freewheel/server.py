@@ -20,8 +20,6 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from signal import SIGTERM, signal
-from types import FrameType
 from typing import Any
 
 import requests
@@ -83,7 +81,7 @@ class RunningServer:
 
 def serve(workspace: Workspace, *, port: int | None = None) -> None:
     """Start the server, say how to use it, and run it until SIGINT or SIGTERM."""
-    signal(SIGTERM, _interrupt)
+    process.end_by_sigterm()
     try:
         running = start_server(workspace, port=port)
     except KeyboardInterrupt:
@@ -104,10 +102,6 @@ def serve(workspace: Workspace, *, port: int | None = None) -> None:
         hint=f"read {running.child.log}, then start it again",
         output=running.child.tail(),
     )
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def start_server(workspace: Workspace, *, port: int | None = None) -> RunningServer:

@@ -28,6 +28,7 @@ from freewheel import console, files
 from freewheel.errors import CommandFailed
 from freewheel.machine.default_build import find_default_build, is_built
 from freewheel.machine.interpreter import Interpreter, find_interpreter
+from freewheel.proof.scaling import in_turn
 from freewheel.workspace import Workspace, find_workspace
 from tests.application.processes import Application, application, ask
 from tests.application.stacks import STACKS, install, installed
@@ -314,8 +315,7 @@ def main() -> None:
             app = stack.enter_context(application(python, logs, _STACK.variables, collect=0))
             contenders.append(Contender(name=what, app=app))
         for number in range(options.rounds):
-            # Every other round the other way round, so that none is always first.
-            turn = contenders if len(rounds) % 2 else contenders[::-1]
+            turn = in_turn(contenders, len(rounds))
             rounds.append(one_round(turn, options.seconds, options.only))
             console.note(f"round {number + 1} of {options.rounds}")
             if options.keep:

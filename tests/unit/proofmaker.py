@@ -13,7 +13,7 @@ from freewheel.machine.facts import Facts
 from freewheel.machine.interpreter import Interpreter
 from freewheel.proof import certificate, control
 from freewheel.proof.issuing import Evidence, StressFinding, SuiteFinding, issue
-from freewheel.proof.programs import Outcome, Probe, Programs, Stress
+from freewheel.proof.programs import Benchmark, Outcome, Probe, Programs, Stress
 from freewheel.proof.sanitizer import SanitizerResult
 from freewheel.proof.scaling import Figure, Ratio
 from freewheel.proof.suite_results import (
@@ -77,6 +77,21 @@ def make_stress(directory: Path) -> Stress:
         alone=True,
         quick_seconds=1,
         full_seconds=8,
+    )
+
+
+def make_benchmark(path: Path, case: str, *, seconds: float = 20) -> Benchmark:
+    """A benchmark of the project demo with one case."""
+    return Benchmark(
+        path=path,
+        project="demo",
+        title="demo",
+        use="supported",
+        needs=(),
+        seconds=seconds,
+        memory=0,
+        alone=False,
+        cases={case: "what it does"},
     )
 
 

@@ -10,6 +10,7 @@ from freewheel.machine.interpreter import Interpreter
 from freewheel.proof import scaling
 from freewheel.proof.programs import Benchmark
 from freewheel.proof.trial import Environment
+from tests.unit.proofmaker import make_benchmark
 
 PROGRAM = """\
 import sys, threading, time
@@ -50,17 +51,7 @@ def endless():
 def make(tmp_path: Path, case: str, seconds: float = 20) -> Benchmark:
     path = tmp_path / "bench.py"
     path.write_text(PROGRAM)
-    return Benchmark(
-        path=path,
-        project="demo",
-        title="demo",
-        use="supported",
-        needs=(),
-        seconds=seconds,
-        memory=0,
-        alone=False,
-        cases={case: "what it does"},
-    )
+    return make_benchmark(path, case, seconds=seconds)
 
 
 def measure(tmp_path: Path, case: str, seconds: float = 20) -> scaling.Figure:

@@ -7,8 +7,8 @@ import pytest
 
 from freewheel.machine.interpreter import Interpreter
 from freewheel.proof import with_gil
-from freewheel.proof.programs import Benchmark
 from freewheel.proof.trial import Environment
+from tests.unit.proofmaker import make_benchmark
 
 PROGRAM = """\
 import pathlib, time, sys
@@ -28,17 +28,7 @@ def test_each_case_is_measured_in_turn_and_told_by_the_unpatched_default_build(
 ) -> None:
     path = tmp_path / "bench.py"
     path.write_text(PROGRAM)
-    benchmark = Benchmark(
-        path=path,
-        project="demo",
-        title="demo",
-        use="supported",
-        needs=(),
-        seconds=20,
-        memory=0,
-        alone=False,
-        cases={"case": "what it does"},
-    )
+    benchmark = make_benchmark(path, "case")
     here = Interpreter(path=Path(sys.executable), version="3", build="3", origin="here")
     names = ("default-baseline", "default-patched", "free-patched")
     environments = {}

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,9 +104,8 @@ class Compilation:
 
     def _compile(self, archive: Path, directory: Path) -> None:
         """Leave the wheel and ``tree`` in ``directory``, and nothing else."""
-        with tarfile.open(archive) as tar:
-            tar.extractall(directory / "unpacked", filter="data")
-        (unpacked,) = (directory / "unpacked").iterdir()
+        made = source.SourceArchive(path=archive, release=self.release)
+        unpacked = source.unpack(made, files.empty_directory(directory / "unpacked"))
         tree = unpacked.rename(directory / "tree")
         # The compiler of Cython sources, written in Python there, runs in any interpreter.
         wheelhouse = self._wheelhouse(host_target(self.recipe, self.release))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
 
 from freewheel import files
 from freewheel.console import Board
@@ -12,9 +14,14 @@ from freewheel.machine.interpreter import find_interpreter
 from freewheel.proof import scaling
 from freewheel.proof.cases import Case, environments_of
 from freewheel.proof.kept import Kept
+from freewheel.proof.programs import Benchmark
 from freewheel.proof.scaling import Figure
 from freewheel.proof.services import running_services, services_of
+from freewheel.proof.trial import Environment
 from freewheel.workspace import Workspace
+
+_Environments = TypeVar("_Environments")
+_Figure = TypeVar("_Figure")
 
 
 def measure(
@@ -25,9 +32,46 @@ def measure(
     ``seconds`` is how long one measurement works; there are six in a round of each case.
     """
     interpreter = find_interpreter(workspace)
-    programs = [program for case in cases for program in case.programs.benchmarks]
     processor = facts.look().processor
     kept = Kept(workspace.proof)
+
+    def take(
+        program: Benchmark,
+        environments: dict[str, Environment],
+        scratch: Path,
+        services: Mapping[str, str],
+    ) -> list[Figure]:
+        measured = list(
+            scaling.measure(
+                program, environments, scratch, rounds=rounds, seconds=seconds, services=services
+            )
+        )
+        subject = scaling.subject(program, environments, processor)
+        kept.write(subject, scaling.to_json(measured))
+        return measured
+
+    return of_each(
+        workspace,
+        cases,
+        board,
+        lambda case, scratch: environments_of(case, scratch, interpreter),
+        take,
+    )
+
+
+def of_each(
+    workspace: Workspace,
+    cases: Sequence[Case],
+    board: Board,
+    environments_in: Callable[[Case, Path], _Environments],
+    take: Callable[[Benchmark, _Environments, Path, Mapping[str, str]], Iterable[_Figure]],
+) -> list[tuple[Case, list[_Figure]]]:
+    """What ``take`` finds of each benchmark of each case, with nothing else of ours at work.
+
+    ``environments_in`` makes those of a case in a scratch directory. ``take`` is given a program,
+    these, that directory, and the variables of the services that the program needs.
+    """
+    programs = [program for case in cases for program in case.programs.benchmarks]
     found = []
     with (
         files.locked(workspace.locks / "proof.lock", what="a proof"),
@@ -35,23 +79,11 @@ def measure(
     ):
         for case in cases:
             scratch = files.empty_directory(workspace.work / f"bench-{case.slug}")
-            environments = environments_of(case, scratch, interpreter)
-            figures = []
+            environments = environments_in(case, scratch)
+            figures: list[_Figure] = []
             for program in case.programs.benchmarks:
                 with board.stage(case.title, program.name):
-                    measured = list(
-                        scaling.measure(
-                            program,
-                            environments,
-                            scratch,
-                            rounds=rounds,
-                            seconds=seconds,
-                            services=services_of(program, services),
-                        )
-                    )
-                subject = scaling.subject(program, environments, processor)
-                kept.write(subject, scaling.to_json(measured))
-                figures += measured
+                    figures += take(program, environments, scratch, services_of(program, services))
             found.append((case, figures))
             shutil.rmtree(scratch)
     return found

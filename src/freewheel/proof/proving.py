@@ -96,28 +96,25 @@ def prove(
     """
     interpreter = find_interpreter(workspace)
     kept = Kept(workspace.proof)
-
-    def prepare(case: Case, services: dict[str, str]) -> _Trials:
-        scratch = files.empty_directory(workspace.work / f"proof-{case.slug}")
-        return _Trials(
-            case=case,
-            environments=environments_of(case, scratch, interpreter),
-            services=services,
-            scratch=scratch,
-            kept=kept,
-            afresh=afresh,
-            quick=quick,
-            started=datetime.now(UTC),
-        )
-
     with (
         files.locked(workspace.locks / "proof.lock", what="a proof"),
         running_services(_programs(cases)) as services,
     ):
         trials, tried = [], []
         for case in cases:
-            trials.append(prepare(case, services))
-            tried.append(_try(trials[-1], board))
+            scratch = files.empty_directory(workspace.work / f"proof-{case.slug}")
+            one = _Trials(
+                case=case,
+                environments=environments_of(case, scratch, interpreter),
+                services=services,
+                scratch=scratch,
+                kept=kept,
+                afresh=afresh,
+                quick=quick,
+                started=datetime.now(UTC),
+            )
+            trials.append(one)
+            tried.append(_try(one, board))
         suites = _suites(workspace, [] if quick else trials, board)
         proofs = [
             _conclude(workspace, one, found, suites.get(one.case.slug, ()))

@@ -13,7 +13,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from freewheel import files, process
 from freewheel.errors import ProofError
@@ -25,6 +25,7 @@ _RATE = Path(__file__).with_name("rate.py")
 
 WheelName = Literal["baseline", "patched"]
 WHEELS: tuple[WheelName, ...] = ("baseline", "patched")
+_Name = TypeVar("_Name")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +77,11 @@ class Shape:
         return f"{self.workers} {self.kind if self.workers > 1 else 'thread'}"
 
 
+def in_turn(contenders: Sequence[_Name], number: int) -> Sequence[_Name]:
+    """The order of a round: each other one is the other way round, so that none is always first."""
+    return contenders if number % 2 else contenders[::-1]
+
+
 def counts_of_workers() -> tuple[int, ...]:
     """How many threads "several" are on this machine: two, and as many as there are processors."""
     return tuple(sorted({2, os.cpu_count() or 2}))
@@ -102,25 +108,22 @@ def measure(
                 Shape(workers=workers, kind="threads"),
                 Shape(workers=workers, kind="processes"),
             )
-            taken: list[dict[tuple[str, str], float]] = []
-            for number in range(rounds):
-                # Every other round the other way round, so that neither wheel is always first.
-                turn = WHEELS if number % 2 else WHEELS[::-1]
-                taken.append(
-                    {
-                        (wheel, shape.name): rate_of(
-                            benchmark,
-                            case,
-                            shape,
-                            environments[wheel],
-                            scratch,
-                            seconds=seconds,
-                            services=services,
-                        )
-                        for shape in shapes
-                        for wheel in turn
-                    }
-                )
+            taken: list[dict[tuple[str, str], float]] = [
+                {
+                    (wheel, shape.name): rate_of(
+                        benchmark,
+                        case,
+                        shape,
+                        environments[wheel],
+                        scratch,
+                        seconds=seconds,
+                        services=services,
+                    )
+                    for shape in shapes
+                    for wheel in in_turn(WHEELS, number)
+                }
+                for number in range(rounds)
+            ]
             yield _figure(benchmark, case, shapes, taken)
 
 

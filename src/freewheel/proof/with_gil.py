@@ -6,21 +6,20 @@ free-threaded build is slower than that, patches may or may not make up for it.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from freewheel import files, patches
+from freewheel import patches
 from freewheel.console import Board
 from freewheel.machine.default_build import FLAGS, DefaultBuild, find_default_build, home_of
 from freewheel.machine.interpreter import find_interpreter
 from freewheel.proof.cases import Case
 from freewheel.proof.compiling import Compilation
+from freewheel.proof.measuring import of_each
 from freewheel.proof.programs import Benchmark
-from freewheel.proof.scaling import Ratio, Shape, rate_of, ratio_of
-from freewheel.proof.services import running_services, services_of
+from freewheel.proof.scaling import Ratio, Shape, in_turn, rate_of, ratio_of
 from freewheel.proof.trial import Environment, make_environment
 from freewheel.workspace import Workspace
 
@@ -58,45 +57,34 @@ def compare(
     measurement works; there are three in a round. Raises ProofError.
     """
     interpreter = find_interpreter(workspace)
-    programs = [program for case in cases for program in case.programs.benchmarks]
-    found = []
     with board.stage("CPython", "the default build"):
         default = find_default_build(workspace)
+    wheels: dict[str, dict[Contender, Path]] = {}
     for case in cases:  # all of it before the first measurement
         with board.stage(case.title, "compile for the default build"):
-            _wheels(workspace, case, default)
-    with (
-        files.locked(workspace.locks / "proof.lock", what="a proof"),
-        running_services(programs) as services,
-    ):
-        for case in cases:
-            scratch = files.empty_directory(workspace.work / f"with-gil-{case.slug}")
-            wheels = {
-                **_wheels(workspace, case, default),
-                "cp314t, patched": case.patched.path,
-            }
-            environments = {
-                name: make_environment(
-                    scratch / name.replace(", ", "-").replace(" ", "-"),
-                    wheels[name],
-                    default.interpreter if name.startswith("default") else interpreter,
-                )
-                for name in CONTENDERS
-            }
-            figures: list[GilFigure] = []
-            for program in case.programs.benchmarks:
-                with board.stage(case.title, program.name):
-                    figures += measure(
-                        program,
-                        environments,
-                        scratch,
-                        rounds=rounds,
-                        seconds=seconds,
-                        services=services_of(program, services),
-                    )
-            found.append((case, figures))
-            shutil.rmtree(scratch)
-    return found
+            wheels[case.slug] = _wheels(workspace, case, default)
+
+    def environments_in(case: Case, scratch: Path) -> dict[Contender, Environment]:
+        return {
+            name: make_environment(
+                scratch / name.replace(", ", "-").replace(" ", "-"),
+                wheels[case.slug][name],
+                default.interpreter if name.startswith("default") else interpreter,
+            )
+            for name in CONTENDERS
+        }
+
+    def take(
+        program: Benchmark,
+        environments: dict[Contender, Environment],
+        scratch: Path,
+        services: Mapping[str, str],
+    ) -> Iterator[GilFigure]:
+        return measure(
+            program, environments, scratch, rounds=rounds, seconds=seconds, services=services
+        )
+
+    return of_each(workspace, cases, board, environments_in, take)
 
 
 def measure(
@@ -121,8 +109,7 @@ def measure(
                     seconds=seconds,
                     services=services,
                 )
-                # Every other round the other way round, so that none is always first.
-                for name in (CONTENDERS if number % 2 else CONTENDERS[::-1])
+                for name in in_turn(CONTENDERS, number)
             }
             for number in range(rounds)
         ]
@@ -145,10 +132,11 @@ def _figure(
 
 
 def _wheels(workspace: Workspace, case: Case, default: DefaultBuild) -> dict[Contender, Path]:
-    """The project's wheels for the default build, out of the cache or compiled into it."""
+    """The wheels of all contenders; those for the default build may have to be compiled."""
     return {
         "default build, baseline": _wheel(workspace, case, default, baseline=True),
         "default build, patched": _wheel(workspace, case, default, baseline=False),
+        "cp314t, patched": case.patched.path,
     }
 
 

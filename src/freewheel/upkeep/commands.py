@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from freewheel import console, selection
+from freewheel import console, process, selection
 from freewheel.errors import ProbeError
 from freewheel.proof import cases
 from freewheel.recipe import choose_recipe, load_recipes
@@ -28,6 +28,7 @@ def watch_upstream(projects: tuple[str, ...], output: Path | None) -> None:
     Newer releases are built without patches and put to the probes. What is seen is not an error:
     the exit code is 0 whether or not there is something to do.
     """
+    process.end_by_sigterm()
     workspace = find_workspace()
     with console.Board() as board:
         seen = watch.watch(workspace, selection.chosen_recipes(workspace, projects), board)
