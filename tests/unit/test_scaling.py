@@ -41,6 +41,15 @@ def broken():
     yield 1
     raise ValueError("no more")
 
+def mortal(name=__file__ + ".died"):
+    # Like a baseline with a defect: the second measurement is its first.
+    with open(name, "a+") as file:
+        file.write("x")
+    if len(open(name).read()) == 2:
+        import os, signal
+        os.kill(os.getpid(), signal.SIGKILL)
+    yield from steady()
+
 def endless():
     yield 1
     while True:
@@ -99,6 +108,13 @@ def test_a_case_cleans_up(tmp_path: Path) -> None:
     # Two rounds of both wheels, of 1 thread, 2 threads and 2 processes.
     assert len((tmp_path / "bench.py.cleaned").read_text()) == 2 * 2 * (1 + 2 + 2)
     assert figure.rates["patched"]["2 processes"] > 0  # whatever else was printed
+
+
+def test_a_baseline_that_dies_is_measured_again_and_that_is_told(tmp_path: Path) -> None:
+    figure = measure(tmp_path, "mortal")
+
+    assert figure.failed == 1
+    assert figure.rates["baseline"]["1 thread"] > 0
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,8 @@ class Figure(_Part):
     ``one`` and ``several`` are the patched wheel's rate by the baseline's, in one thread and in
     ``workers`` threads; ``baseline_scaling`` and ``patched_scaling`` the rate of ``workers``
     threads by that of as many processes. ``rates`` are operations per second, medians over the
-    rounds, by wheel and then by how the work was shared out.
+    rounds, by wheel and then by how the work was shared out. ``failed`` is how many measurements of
+    the baseline failed, for it may die of what the patches mend, and were taken again.
     """
 
     program: str
@@ -198,6 +199,7 @@ class Figure(_Part):
     baseline_scaling: Ratio
     patched_scaling: Ratio
     rates: dict[Literal["baseline", "patched"], dict[str, Positive]]
+    failed: Count = 0
 
 
 class SanitizedProgram(_Part):

@@ -257,6 +257,8 @@ def _show_measured(measured: Sequence[tuple[Case, list[Figure]]]) -> None:
             for figure in figures
         ]
         console.table(columns, rows)
+        if failed := sum(figure.failed for figure in figures):
+            console.note(f"without patches, {failed} measurements failed, and were taken again")
 
 
 def _show_compared(compared: Sequence[tuple[Case, list[GilFigure]]]) -> None:

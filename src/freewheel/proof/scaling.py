@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -25,6 +26,9 @@ _RATE = Path(__file__).with_name("rate.py")
 
 WheelName = Literal["baseline", "patched"]
 WHEELS: tuple[WheelName, ...] = ("baseline", "patched")
+# The baseline may die, or hang, in a measurement of the very thing that the patches mend. So it is
+# given three attempts, and the figures tell how many failed. The patched wheel may not fail.
+_ATTEMPTS: Mapping[WheelName, int] = {"baseline": 3, "patched": 1}
 _Name = TypeVar("_Name")
 
 
@@ -50,7 +54,7 @@ class Figure:
     patched wheel's rate by the baseline's, in one thread and in several; ``baseline_scaling`` and
     ``patched_scaling`` the rate of several threads by that of as many processes. ``rates`` are
     operations per second, medians over the rounds: by wheel, then by "1 thread", "2 threads" and
-    "2 processes".
+    "2 processes". ``failed`` is how many measurements of the baseline failed, and were taken again.
     """
 
     program: str
@@ -63,6 +67,7 @@ class Figure:
     baseline_scaling: Ratio
     patched_scaling: Ratio
     rates: Mapping[str, Mapping[str, float]]
+    failed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,8 +104,23 @@ def measure(
     """Every case of a benchmark, for each number of workers.
 
     ``environments`` are by "baseline" and "patched". ``seconds`` is how long each measurement
-    works. Raises ProofError where a measurement fails.
+    works. Raises ProofError where one fails, of the baseline three times.
     """
+
+    def take(case: str, shape: Shape, wheel: WheelName) -> tuple[float, int]:
+        return _rate_in(
+            _ATTEMPTS[wheel],
+            lambda: rate_of(
+                benchmark,
+                case,
+                shape,
+                environments[wheel],
+                scratch,
+                seconds=seconds,
+                services=services,
+            ),
+        )
+
     for case in benchmark.cases:
         for workers in counts_of_workers():
             shapes = (
@@ -108,23 +128,27 @@ def measure(
                 Shape(workers=workers, kind="threads"),
                 Shape(workers=workers, kind="processes"),
             )
-            taken: list[dict[tuple[str, str], float]] = [
+            taken = [
                 {
-                    (wheel, shape.name): rate_of(
-                        benchmark,
-                        case,
-                        shape,
-                        environments[wheel],
-                        scratch,
-                        seconds=seconds,
-                        services=services,
-                    )
+                    (wheel, shape.name): take(case, shape, wheel)
                     for shape in shapes
                     for wheel in in_turn(WHEELS, number)
                 }
                 for number in range(rounds)
             ]
-            yield _figure(benchmark, case, shapes, taken)
+            rates: list[dict[tuple[str, str], float]] = [
+                {key: rate for key, (rate, _) in one.items()} for one in taken
+            ]
+            failed = sum(failures for one in taken for _, failures in one.values())
+            yield _figure(benchmark, case, shapes, rates, failed)
+
+
+def _rate_in(attempts: int, take: Callable[[], float]) -> tuple[float, int]:
+    """The rate that ``take`` measures, and how many of the ``attempts`` failed before."""
+    for failed in range(attempts - 1):
+        with suppress(ProofError):
+            return take(), failed
+    return take(), attempts - 1
 
 
 def _figure(
@@ -132,6 +156,7 @@ def _figure(
     case: str,
     shapes: Sequence[Shape],
     taken: Sequence[Mapping[tuple[str, str], float]],
+    failed: int,
 ) -> Figure:
     alone, threads, processes = (shape.name for shape in shapes)
 
@@ -155,6 +180,7 @@ def _figure(
             }
             for wheel in WHEELS
         },
+        failed=failed,
     )
 
 
