@@ -4,7 +4,7 @@
 #
 # [tool.freewheel.probe]
 # defect = "HP2"
-# title = "each call from one of llhttp's functions to another goes by a table that anybody may change"
+# title = "llhttp's functions call each other by way of a table that anybody may change"
 # releases = "<=0.9.0"
 # use = "supported"
 # passes = "the compiled modules export nothing but their init functions"
@@ -12,7 +12,7 @@
 # runs = { baseline = 10, patched = 30 }
 # seconds = 30
 # ///
-"""HP2: each call from one of llhttp's functions to another goes by a table that anybody may change.
+"""HP2: llhttp's functions call each other by way of a table that anybody may change.
 
 Use:        every application that parses with httptools.
 Symptom:    a small request takes an eighth longer than it need.
