@@ -143,7 +143,8 @@ def test_a_probe_that_always_passes_makes_its_patch_unproven(mine: Checkout) -> 
     said = mine.freewheel("prove", "httptools", "--quick", code=42)
 
     assert re.search(r"H2: unproven: the baseline wheel passes all \d+ runs", said)
-    assert len(re.findall(r"^HP?\d .* proven$", said, re.MULTILINE)) == 7  # all but H2
+    patches = len(list((mine.workspace.patches / "httptools" / "0.9.0").glob("*.patch")))
+    assert len(re.findall(r"^HP?\d .* proven$", said, re.MULTILINE)) == patches - 1  # all but H2
     assert not certificate.path_of(wheel).exists()
     assert "no certificate" in mine.freewheel("publish", "httptools", code=43)
 
