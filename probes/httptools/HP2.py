@@ -15,7 +15,7 @@
 """HP2: llhttp's functions call each other by way of a table that anybody may change.
 
 Use:        every application that parses with httptools.
-Symptom:    a small request takes an eighth longer than it need.
+Symptom:    a small request takes a seventh longer than it need.
 Cause:      the compiled modules export the functions of llhttp and http-parser. A program could put
             others in their place when the modules are loaded, so calls between them go by the
             procedure linkage table, and the compiler may not put one into another.
