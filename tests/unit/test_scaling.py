@@ -122,8 +122,9 @@ def test_a_baseline_that_dies_is_measured_again_and_that_is_told(tmp_path: Path)
     [("broken", 20, "ended with 1"), ("endless", 1, "took too long"), ("absent", 20, "ended with")],
 )
 def test_a_case_that_fails_is_an_error_with_its_output(
-    tmp_path: Path, case: str, seconds: float, reason: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str, seconds: float, reason: str
 ) -> None:
+    monkeypatch.setattr(scaling, "_PATIENCE", 1.0)
     with pytest.raises(ProofError, match=f"demo/bench.py {case}, 1 thread: {reason}") as error:
         measure(tmp_path, case, seconds)
 
