@@ -17,7 +17,7 @@
 Releases:   asyncpg 0.31.0 and 0.32.0.
 Use:        threads that fetch rows with UUIDs, each with a loop and a connection of its own.
 Symptom:    they hinder each other.
-Cause:      the compiled modules define CYTHON_USE_TYPE_SPECS, so that their types are allocated, and
+Cause:      the compiled modules define CYTHON_USE_TYPE_SPECS, so that their types are allocated and
             each of their objects has a reference to its type. CPython counts the new ones in each
             thread by itself, but Cython drops them with Py_DECREF(), an atomic operation on one
             counter of the process unless the thread is the one that made the type.
@@ -54,7 +54,7 @@ def main():
     thread.join()
     if not dropped:
         raise RuntimeError("the thread has not come to its end")
-    print(f"PP4: {dropped[0]} references to the type dropped where all threads count, {VALUES} UUIDs")
+    print(f"PP4: {VALUES} UUIDs freed, {dropped[0]} references dropped where all threads count")
     return WRONG_ANSWER if dropped[0] else 0
 
 
