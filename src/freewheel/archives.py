@@ -1,4 +1,7 @@
-"""Archives whose bytes depend on their contents alone: order, times, modes and owners are fixed."""
+"""Archives: unpacked safely, and written so that their bytes depend on their contents alone.
+
+Order, times, modes and owners are fixed in what is written.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,34 @@ import csv
 import gzip
 import hashlib
 import io
+import sys
 import tarfile
 import zipfile
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
+if sys.version_info < (3, 12):
+    # 3.11's own has filters since 3.11.4 only; Debian 12 has 3.11.2.
+    from backports import tarfile as filtering
+else:
+    import tarfile as filtering
+
 _EXECUTABLE, _PLAIN = 0o755, 0o644
 _REGULAR_FILE = 0o100000  # S_IFREG, for the upper half of a zip member's external attributes
+
+
+# What unpack_tar() raises for an archive that is damaged or unsafe.
+UNPACK_ERRORS: tuple[type[Exception], ...] = (filtering.TarError, EOFError, OSError)
+
+
+def unpack_tar(source: Path, directory: Path) -> None:
+    """Unpack a tar archive by the filter "data" of PEP 706: nothing lands outside ``directory``.
+
+    Raises one of ``UNPACK_ERRORS`` for members that would, devices, and what is no whole archive.
+    """
+    with filtering.open(source) as tar:
+        tar.extractall(directory, filter="data")
 
 
 def repack_tar(source: Path, target: Path, *, epoch: int, without: Collection[str] = ()) -> None:

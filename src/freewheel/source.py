@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import os
 import sys
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from pypi_simple import (
 )
 
 from freewheel import console, files, process
+from freewheel.archives import UNPACK_ERRORS, unpack_tar
 from freewheel.errors import CommandFailed, FetchError
 from freewheel.recipe import Release
 
@@ -76,9 +76,8 @@ def unpack(archive: SourceArchive, directory: Path) -> Path:
     or an archive that does not hold exactly one directory.
     """
     try:
-        with tarfile.open(archive.path) as tar:
-            tar.extractall(directory, filter="data")
-    except (tarfile.TarError, EOFError, OSError) as error:
+        unpack_tar(archive.path, directory)
+    except UNPACK_ERRORS as error:
         raise FetchError(
             f"{archive.path.name} cannot be unpacked: {error}",
             hint="the digest matches, so the archive itself is unsafe or damaged upstream: "

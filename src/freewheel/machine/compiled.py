@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from freewheel import console, files, process
+from freewheel.archives import unpack_tar
 from freewheel.errors import CommandFailed, ProofError
 from freewheel.machine import debian, interpreter
 from freewheel.machine.cpython import CPython, archive_of, obtain_cpython
@@ -83,8 +83,7 @@ def _build(
         f"on 2 cores; the log is {log}"
     )
     partial = files.empty_directory(home.with_name(home.name + files.PARTIAL))
-    with tarfile.open(archive_of(workspace, cpython)) as tar:
-        tar.extractall(partial / "source", filter="data")
+    unpack_tar(archive_of(workspace, cpython), partial / "source")
     (tree,) = (partial / "source").iterdir()
     commands: list[list[str | Path]] = [
         ["./configure", "--quiet", f"--prefix={home}", *variant.options],
