@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from freewheel.patches import read_series
 from freewheel.recipe import load_recipes
 
 ROOT = Path(__file__).parents[2]
@@ -20,3 +21,18 @@ def test_the_pins_of_the_documentation_are_of_today() -> None:
 
     assert told
     assert set(told) == today
+
+
+def test_the_readme_tells_each_defect_that_is_mended() -> None:
+    rows = (ROOT / "README.md").read_text().splitlines()
+
+    for recipe in load_recipes(ROOT / "recipes", ROOT / "patches"):
+        (row,) = [row for row in rows if row.startswith(f"| {recipe.name} |")]
+        told = set(re.findall(r"\*\*(\w+)\*\*", row))
+        mended = {
+            defect
+            for release in recipe.releases
+            for patch in read_series(release)
+            for defect in patch.defects
+        }
+        assert told == mended
