@@ -13,6 +13,7 @@
 # mixed = "decode a row of int, text, timestamptz, uuid, numeric and null, from recorded answers"
 # query = "ask PostgreSQL for a single value by a prepared statement"
 # many = "send a row of 3 values to PostgreSQL with executemany()"
+# alone = "make a Decimal of a text, without asyncpg: what the interpreter reaches in mixed"
 # ///
 """What asyncpg costs. `nox -s bench-asyncpg` measures it; docs/benchmarks.md has the figures.
 
@@ -27,6 +28,7 @@ Needs PostgreSQL: FREEWHEEL_POSTGRES_DSN=postgresql://user@127.0.0.1:5432/postgr
 import asyncio
 import os
 import struct
+from decimal import Decimal
 
 import asyncpg
 
@@ -90,6 +92,14 @@ def many():
         return send
 
     return _steps(asyncio.new_event_loop(), prepare)
+
+
+def alone():
+    text = str(1 / 7)
+    while True:
+        for _ in range(ROWS):
+            Decimal(text)
+        yield ROWS
 
 
 def _decode(columns):

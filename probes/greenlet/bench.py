@@ -11,6 +11,7 @@
 # switch = "switch to a suspended greenlet and back"
 # deep = "switch to a greenlet that is suspended 50 calls deep, and back"
 # alive = "create 100 greenlets, suspend them, and end them"
+# alone = "resume a generator and come back, without greenlet: what the interpreter reaches"
 # ///
 """What greenlets cost. `nox -s bench-greenlet` measures it; docs/benchmarks.md has the figures.
 
@@ -76,3 +77,15 @@ def alive():
         for one in greenlets:
             one.switch()
         yield len(greenlets)
+
+
+def alone():
+    def run():
+        while True:
+            yield
+
+    resume = run().__next__
+    while True:
+        for _ in range(BATCH):
+            resume()
+        yield 2 * BATCH

@@ -13,6 +13,7 @@
 # connection = "a parser for a connection of one small request"
 # shared = "a small request; the workers' protocols are of one class, as in a server"
 # url = "a URL with scheme, host, port, path, query and fragment"
+# alone = "the calls of a small request, without httptools: what the interpreter reaches"
 # ///
 """What parsing costs. `nox -s bench-httptools` measures it; docs/benchmarks.md has the figures.
 
@@ -126,4 +127,18 @@ def url():
     while True:
         for _ in range(BATCH):
             httptools.parse_url(data)
+        yield BATCH
+
+
+def alone():
+    one = protocol()()
+    name, value = b"Host", b"api.example.org"
+    while True:
+        for _ in range(BATCH):
+            one.on_message_begin()
+            one.on_url(value)
+            one.on_header(name, value)
+            one.on_header(name, value)
+            one.on_headers_complete()
+            one.on_message_complete()
         yield BATCH
