@@ -234,6 +234,14 @@ def bench_application(session: nox.Session) -> None:
     session.run(*command, "tests.benchmarks.application", *session.posargs, env=environment)
 
 
+@nox.session(name="bench-layouts")
+def bench_layouts(session: nox.Session) -> None:
+    """What patches cost wherever the code lies; -- PROJECT, --layouts N, --without PATCH."""
+    session.install("--quiet", "--require-hashes", "-r", str(TOOLS))
+    command, environment = ("python", "-m"), {"PYTHONPATH": "src"}
+    session.run(*command, "tests.benchmarks.layouts", *session.posargs, env=environment)
+
+
 @nox.session(name="update-pins")
 def update_pins(session: nox.Session) -> None:
     """Renew every lock in src/freewheel/pins/ and say what changed; -- --keep only adds."""
