@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from freewheel import console, files, patches, process
-from freewheel.errors import CommandFailed, FreewheelError, PatchError, ProofError
-from freewheel.machine.default_build import FLAGS
+from freewheel.errors import FreewheelError, PatchError, ProofError
+from freewheel.machine.default_build import FLAGS, system_compiler
 from freewheel.machine.interpreter import Interpreter, find_interpreter
 from freewheel.outcomes import show_error
 from freewheel.proof.compiling import Compilation
@@ -265,18 +265,6 @@ def show(times: Times) -> None:
 # ---------------------------------------------------------------------------------- command line
 
 
-def _compiler() -> str:
-    """What the system's compiler calls itself."""
-    try:
-        return process.run(["cc", "--version"], timeout=_TIMEOUT).stdout.partition("\n")[0]
-    except CommandFailed as error:
-        raise ProofError(
-            "no compiler to lay code out with",
-            problems=[error.summary],
-            hint="install the system's own C compiler, as `cc` on PATH",
-        ) from error
-
-
 def run(options: argparse.Namespace) -> None:
     """Compile, measure each layout, and print the table."""
     workspace = find_workspace()
@@ -289,7 +277,8 @@ def run(options: argparse.Namespace) -> None:
             hint=f"it has {', '.join(program.cases)}",
         )
     cases = options.only or list(program.cases)
-    compiler, interpreter = _compiler(), find_interpreter(workspace)
+    compiler = system_compiler("to lay code out with")
+    interpreter = find_interpreter(workspace)
     chosen = choose_series(release, options.without)
     with tempfile.TemporaryDirectory(prefix="freewheel-layouts-") as scratch:
         variants = []

@@ -84,14 +84,22 @@ def _key(cpython: CPython, compiler: str) -> str:
 
 
 def _compiler() -> str:
-    """What the system's compiler calls itself, in the first line that it says."""
+    """What the system's compiler calls itself, where it can build CPython. Raises ProofError."""
     if os.name != "posix":
         raise ProofError("the default build is only built on Linux and macOS")
+    return system_compiler("to build CPython with")
+
+
+def system_compiler(purpose: str) -> str:
+    """What the system's compiler calls itself, in the first line that it says.
+
+    Raises ProofError where there is none; ``purpose`` is what it would have been for.
+    """
     try:
         told = process.run(["cc", "--version"], timeout=_LOOK_TIMEOUT).stdout
     except CommandFailed as error:
         raise ProofError(
-            "no compiler to build CPython with",
+            f"no compiler {purpose}",
             problems=[error.summary],
             hint="install the system's own C compiler, as `cc` on PATH",
         ) from error
