@@ -1,5 +1,5 @@
 """Lets ``python -m freewheel`` do what the ``freewheel`` command does."""
 
-from freewheel.cli import main
+from freewheel.commands.build import main
 
 main()

@@ -7,11 +7,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from freewheel import console, files
-from freewheel.errors import FreewheelError
+from freewheel.base import console, files
+from freewheel.base.errors import FreewheelError
+from freewheel.base.workspace import find_workspace
+from freewheel.commands.outcomes import show_error
 from freewheel.machine.interpreter import find_interpreter
-from freewheel.outcomes import show_error
-from freewheel.workspace import find_workspace
 
 from .soak import Outcome, soak
 from .stacks import STACKS, install, installed, update_locks

@@ -12,8 +12,8 @@ from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from freewheel import process
-from freewheel.errors import CommandFailed, PostgresError
+from freewheel.base import process
+from freewheel.base.errors import CommandFailed, PostgresError
 from freewheel.machine.host import free_port
 from freewheel.machine.postgres import provide_binaries, running_postgres
 from freewheel.machine.redis import Redis, running_redis

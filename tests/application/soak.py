@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from freewheel import process
-from freewheel.errors import CommandFailed
+from freewheel.base import process
+from freewheel.base.errors import CommandFailed
 
 from .load import Customer, Disturbances, Tally
 from .processes import Application, application, ask, memory

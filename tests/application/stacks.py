@@ -9,10 +9,11 @@ from pathlib import Path
 from packaging.version import Version
 from uv import find_uv_bin
 
-from freewheel import files, inputs, process
-from freewheel.errors import CommandFailed, FetchError
+from freewheel.base import files, process
+from freewheel.base.errors import CommandFailed, FetchError
+from freewheel.base.workspace import Workspace
+from freewheel.build import buildinfo
 from freewheel.machine.interpreter import Interpreter
-from freewheel.workspace import Workspace
 
 _STACKS = Path(__file__).with_name("stacks")
 
@@ -62,7 +63,9 @@ def ours(stack: Stack, workspace: Workspace) -> list[str]:
 
     Raises FetchError where one of them was not built.
     """
-    records = [record for record in inputs.read_records(workspace.wheels) if record.wheel.is_file()]
+    records = [
+        record for record in buildinfo.read_records(workspace.wheels) if record.wheel.is_file()
+    ]
     lines: list[str] = []
     missing: list[str] = []
     for project, release in stack.releases.items():
@@ -123,7 +126,7 @@ def _install_upstream(stack: Stack, workspace: Workspace, python: Path) -> None:
         release = stack.releases[project]
         built = [
             record.wheel
-            for record in inputs.read_records(workspace.baseline)
+            for record in buildinfo.read_records(workspace.baseline)
             if (record.project, record.version) == (project, release)
         ]
         if not built:

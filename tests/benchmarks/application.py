@@ -24,12 +24,12 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from freewheel import console, files
-from freewheel.errors import CommandFailed
+from freewheel.base import console, files
+from freewheel.base.errors import CommandFailed
+from freewheel.base.workspace import Workspace, find_workspace
 from freewheel.machine.default_build import find_default_build, is_built
 from freewheel.machine.interpreter import Interpreter, find_interpreter
-from freewheel.proof.scaling import in_turn
-from freewheel.workspace import Workspace, find_workspace
+from freewheel.proof.speed.scaling import in_turn
 from tests.application.processes import Application, application, ask
 from tests.application.stacks import STACKS, install, installed
 

@@ -17,13 +17,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from freewheel import console, files, inputs, patches, process, sdist, source, wheel
-from freewheel.machine import image
+from freewheel.base import console, files, process
+from freewheel.base.workspace import Workspace, find_workspace, link_checkout
+from freewheel.build import patches, sdist, source, wheel
+from freewheel.machine import image, requirements
 from freewheel.machine.engine import Engine, find_engine
 from freewheel.machine.interpreter import find_interpreter
-from freewheel.recipe import Recipe, choose_recipe, load_recipes
-from freewheel.requirements import fetch_requirements
-from freewheel.workspace import Workspace, find_workspace, link_checkout
+from freewheel.machine.requirements import fetch_requirements
+from freewheel.recipe.recipe import Recipe, choose_recipe, load_recipes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +105,7 @@ def prepare(workspace: Workspace, recipe: Recipe, scratch: Path) -> Contest:
     archive = source.fetch(release, workspace.sources)
     tree = source.unpack(archive, files.empty_directory(scratch / "tree"))
     patched = patches.apply_series(tree, release, patches.read_series(release))
-    lock = inputs.BUILD_REQUIREMENTS
+    lock = requirements.BUILD_REQUIREMENTS
     made = sdist.make_sdist(
         patched,
         recipe,

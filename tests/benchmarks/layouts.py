@@ -24,17 +24,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from freewheel import console, files, patches, process
-from freewheel.errors import FreewheelError, PatchError, ProofError
+from freewheel.base import console, files, process
+from freewheel.base.errors import FreewheelError, PatchError, ProofError
+from freewheel.base.workspace import Workspace, find_workspace
+from freewheel.build import patches
+from freewheel.commands.outcomes import show_error
 from freewheel.machine.default_build import FLAGS, system_compiler
 from freewheel.machine.interpreter import Interpreter, find_interpreter
-from freewheel.outcomes import show_error
 from freewheel.proof.compiling import Compilation
 from freewheel.proof.programs import Benchmark, load_programs
-from freewheel.proof.scaling import in_turn, ratio_of
+from freewheel.proof.speed.scaling import in_turn, ratio_of
 from freewheel.proof.trial import UNWANTED
-from freewheel.recipe import Recipe, Release, choose_recipe, load_recipes
-from freewheel.workspace import Workspace, find_workspace
+from freewheel.recipe.recipe import Recipe, Release, choose_recipe, load_recipes
 
 _TURNS = Path(__file__).with_name("turns.py")
 # Whose extension modules are C, and whose benchmark needs no server.

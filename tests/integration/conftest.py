@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from uv import find_uv_bin
 
-from freewheel import inputs
-from freewheel.errors import PackageIndexError
+from freewheel.base.errors import PackageIndexError
+from freewheel.base.workspace import Workspace, find_workspace
+from freewheel.build import buildinfo
 from freewheel.machine.interpreter import Interpreter, find_interpreter
 from freewheel.machine.postgres import running_postgres
-from freewheel.recipe import choose_recipe, load_recipes
-from freewheel.workspace import Workspace, find_workspace
+from freewheel.recipe.recipe import choose_recipe, load_recipes
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,14 +56,14 @@ class Checkout:
         assert done.returncode == code, done.stdout
         return done.stdout
 
-    def record(self, project: str, version: str, *, baseline: bool = False) -> inputs.Record:
+    def record(self, project: str, version: str, *, baseline: bool = False) -> buildinfo.Record:
         directory = self.workspace.baseline if baseline else self.workspace.wheels
-        for record in inputs.read_records(directory):
+        for record in buildinfo.read_records(directory):
             if (record.project, record.version) == (project, version):
                 return record
         raise AssertionError(f"no wheel of {project} {version} in {directory}")
 
-    def patched(self, project: str, release: str) -> inputs.Record:
+    def patched(self, project: str, release: str) -> buildinfo.Record:
         """The record of a release's patched wheel, whatever its revision is now."""
         recipes = load_recipes(self.workspace.recipes, self.workspace.patches)
         found = choose_recipe(recipes, project).release(release)

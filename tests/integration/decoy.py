@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Thread
 from urllib.parse import quote, unquote, urlsplit
 
-from freewheel import files
+from freewheel.base import files
 
 # What can be wrong with ours.
 GONE = "gone"

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from packaging.metadata import Metadata
 
-from freewheel import annotate, explain, sbom, source
+from freewheel.build import annotate, sbom, source
+from freewheel.build.patches import read_series
 from freewheel.machine.interpreter import Interpreter
-from freewheel.patches import read_series
-from freewheel.recipe import Release, Vendored, load_recipes
+from freewheel.recipe.recipe import Release, Vendored, load_recipes
+from freewheel.trust import explain
 from tests.integration.conftest import ROOT, Checkout, make_environment
 
 pytestmark = pytest.mark.integration

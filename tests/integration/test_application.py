@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from freewheel import process
+from freewheel.base import process
 from freewheel.machine.interpreter import Interpreter
 from tests.application.soak import soak
 from tests.application.stacks import STACKS, Stack, install, installed

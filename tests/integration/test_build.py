@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from freewheel import index, inputs, verify
+from freewheel.base.workspace import share_cache
+from freewheel.build import buildinfo, index, verify
+from freewheel.build.verify import dynamic_failures
+from freewheel.build.wheel import Container, Wheel, host_target
 from freewheel.machine.engine import find_engine
 from freewheel.machine.image import find_image
-from freewheel.recipe import choose_recipe, load_recipes
-from freewheel.verify import dynamic_failures
-from freewheel.wheel import Container, Wheel, host_target
-from freewheel.workspace import share_cache
+from freewheel.recipe.recipe import choose_recipe, load_recipes
 from tests.integration.conftest import Checkout, make_checkout
 
 pytestmark = pytest.mark.integration
@@ -100,8 +100,8 @@ def test_a_wheel_that_was_lost_or_changed_is_seen(built: Checkout, tmp_path: Pat
     record = built.patched("httptools", "0.9.0")
     copy = tmp_path / record.wheel.name
     copy.write_bytes(record.wheel.read_bytes()[:-1] + b"?")
-    inputs.write_record(
-        inputs.Record(
+    buildinfo.write_record(
+        buildinfo.Record(
             wheel=copy,
             project=record.project,
             version=record.version,

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from freewheel import doctor
+from freewheel.base.workspace import Workspace, find_workspace
+from freewheel.commands import doctor
 from freewheel.machine.engine import (
     OWNER_LABEL,
     Engine,
@@ -17,7 +18,6 @@ from freewheel.machine.engine import (
 )
 from freewheel.machine.image import BuilderImage, acceptable_identities, find_or_make_image
 from freewheel.machine.interpreter import find_interpreter
-from freewheel.workspace import Workspace, find_workspace
 
 pytestmark = pytest.mark.integration
 

@@ -12,7 +12,7 @@ import pytest
 from uv import find_uv_bin
 
 from freewheel.machine.interpreter import Interpreter
-from freewheel.server import RunningServer, start_server
+from freewheel.publish.server import RunningServer, start_server
 from tests.integration.conftest import (
     Checkout,
     Environment,

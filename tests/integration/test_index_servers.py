@@ -20,11 +20,13 @@ import pytest
 import requests
 from uv import find_uv_bin
 
-from freewheel import consume, files, index, process, publish, server
-from freewheel.destination import INDEX_URL, Destination, resolve_destination
-from freewheel.errors import BusyError, FreewheelError, PublishError
+from freewheel.base import files, process
+from freewheel.base.errors import BusyError, FreewheelError, PublishError
+from freewheel.base.workspace import Workspace
+from freewheel.build import index
 from freewheel.proof.certificate import CertifiedWheel
-from freewheel.workspace import Workspace
+from freewheel.publish import install_lines, server, upload
+from freewheel.publish.destination import INDEX_URL, Destination, resolve_destination
 from tests.integration.conftest import clean_environment
 from tests.unit.wheelmaker import ANY_TAG, as_certified, make_wheel
 
@@ -100,7 +102,7 @@ def published(
 ) -> Destination:
     destination = resolve_destination(workspace)
     assert destination.upload_url == devpi.upload_url
-    done = publish.publish(wheels, destination)
+    done = upload.publish(wheels, destination)
     assert [item.uploaded for item in done] == [True, True]
     return destination
 
@@ -159,8 +161,8 @@ def test_the_printed_line_installs(
     installer: str, index_url: str, wheels: list[CertifiedWheel], python: Path, tmp_path: Path
 ) -> None:
     requirements = tmp_path / "requirements.txt"
-    consume.write_requirements(requirements, wheels)
-    lines = consume.install_lines(wheels, index_url, requirements=str(requirements))
+    install_lines.write_requirements(requirements, wheels)
+    lines = install_lines.install_lines(wheels, index_url, requirements=str(requirements))
     done = _install(getattr(lines, installer), python)
     assert done.returncode == 0, done.stdout + done.stderr
     assert _installed(python) == ["1.0+ft.2", "1.0+ft.2", "2.0+ft.1"]
@@ -171,10 +173,10 @@ def test_other_bytes_are_not_installed(
     installer: str, index_url: str, wheels: list[CertifiedWheel], python: Path, tmp_path: Path
 ) -> None:
     requirements = tmp_path / "requirements.txt"
-    consume.write_requirements(requirements, wheels)
+    install_lines.write_requirements(requirements, wheels)
     text = requirements.read_text("utf-8")
     requirements.write_text(text.replace(wheels[0].sha256, "0" * 64), encoding="utf-8")
-    lines = consume.install_lines(wheels, index_url, requirements=str(requirements))
+    lines = install_lines.install_lines(wheels, index_url, requirements=str(requirements))
     done = _install(getattr(lines, installer), python)
     assert done.returncode != 0
     assert wheels[0].sha256 in done.stdout + done.stderr
@@ -187,7 +189,7 @@ def test_a_uv_project_gets_the_patched_wheel_for_an_indirect_dependency(
     public = tmp_path / "public"
     index.add(public, _wheel(tmp_path / "p", "fwdemo", "1.0"))
     index.add(public, _wheel(tmp_path / "p", "fwuser", "3.0", **{"Requires-Dist": ["fwdemo>=1"]}))
-    snippet = consume.install_lines(wheels[:1], index_url).uv_project
+    snippet = install_lines.install_lines(wheels[:1], index_url).uv_project
     if not constrained:
         snippet = re.sub(r"constraint-dependencies = .*\n", "", snippet)
     application = tmp_path / "application"
@@ -216,14 +218,14 @@ def test_a_uv_project_gets_the_patched_wheel_for_an_indirect_dependency(
 
 
 def test_the_same_again_is_a_success(published: Destination, wheels: list[CertifiedWheel]) -> None:
-    assert [item.uploaded for item in publish.publish(wheels, published)] == [False, False]
+    assert [item.uploaded for item in upload.publish(wheels, published)] == [False, False]
 
 
 def test_changed_bytes_are_refused(published: Destination, tmp_path: Path) -> None:
     members = {"fwdemo/__init__.py": "", "fwdemo/more.py": ""}
     path = make_wheel(tmp_path, "fwdemo", "1.0+ft.2", tag=ANY_TAG, members=members)
     with pytest.raises(PublishError, match="nothing was uploaded") as caught:
-        publish.publish([as_certified(path)], published)
+        upload.publish([as_certified(path)], published)
     assert "added: fwdemo/more.py" in caught.value.problems
 
 
@@ -241,16 +243,16 @@ def test_the_server_refuses_changed_bytes_too(
     done = process.run(command, env=keys, check=False)
     assert done.returncode != 0
     assert "409" in done.stdout + done.stderr
-    assert not publish.publish(wheels, published)[0].uploaded
+    assert not upload.publish(wheels, published)[0].uploaded
 
 
 def test_a_wrong_name_never_leaves(published: Destination, tmp_path: Path) -> None:
     wrong = _wheel(tmp_path, "fwwrong", "1.0+ft.1", Name=["fwright"])
     twin = _wheel(tmp_path, "FwDemo", "7.0+ft.1")
     with pytest.raises(PublishError, match="METADATA names the project fwright"):
-        publish.publish([wrong], published)
+        upload.publish([wrong], published)
     with pytest.raises(PublishError, match="only in case or spelling"):
-        publish.publish([twin], published)
+        upload.publish([twin], published)
     for project in ("fwwrong", "fwright"):
         assert requests.get(f"{published.simple_url}{project}/", timeout=30).status_code == 404
     assert "7.0" not in requests.get(f"{published.simple_url}fwdemo/", timeout=30).text
@@ -277,7 +279,7 @@ def test_wrong_credentials(
     destination = resolve_destination(workspace)
     assert destination.simple_url == devpi.simple_url
     with pytest.raises(PublishError, match=r"status 40[13]") as caught:
-        publish.publish([_wheel(tmp_path, "fwnew", "1.0+ft.1")], destination)
+        upload.publish([_wheel(tmp_path, "fwnew", "1.0+ft.1")], destination)
     assert "check that these credentials" in caught.value.hint
     assert "not-the-word" not in str(caught.value) + caught.value.output
 
@@ -308,7 +310,7 @@ def test_a_first_start_that_was_killed_is_completed(tmp_path: Path) -> None:
     home = workspace.data / "devpi"
     home.mkdir(parents=True)
     for delay in (0.3, 0.7, 1.1, 1.6, 2.2):
-        command = [sys.executable, "-m", "freewheel.server", str(home), "0"]
+        command = [sys.executable, "-m", "freewheel.publish.server", str(home), "0"]
         with subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as child:
@@ -318,7 +320,7 @@ def test_a_first_start_that_was_killed_is_completed(tmp_path: Path) -> None:
     running = server.start_server(workspace, port=0)
     try:
         destination = resolve_destination(workspace)
-        assert publish.publish([wheel], destination)[0].uploaded
+        assert upload.publish([wheel], destination)[0].uploaded
         os.kill(running.server.pid, signal.SIGKILL)
     finally:
         running.stop()
@@ -327,7 +329,7 @@ def test_a_first_start_that_was_killed_is_completed(tmp_path: Path) -> None:
     try:
         assert again.server.port == running.server.port
         destination = resolve_destination(workspace)
-        assert not publish.publish([wheel], destination)[0].uploaded
+        assert not upload.publish([wheel], destination)[0].uploaded
     finally:
         again.stop()
 
@@ -335,7 +337,7 @@ def test_a_first_start_that_was_killed_is_completed(tmp_path: Path) -> None:
 _STARTER = """
 import sys
 from pathlib import Path
-from freewheel import server
+from freewheel.publish import server
 from freewheel.workspace import Workspace
 root = Path(sys.argv[1])
 workspace = Workspace(root=root, cache=root / "cache", data=root / "data")
@@ -361,7 +363,7 @@ def test_a_server_whose_starter_was_killed_is_found_and_usable(tmp_path: Path) -
         with pytest.raises(BusyError, match="is running already"):
             server.start_server(workspace)
         wheel = _wheel(tmp_path / "w", "fwdemo", "1.0+ft.1")
-        assert publish.publish([wheel], resolve_destination(workspace))[0].uploaded
+        assert upload.publish([wheel], resolve_destination(workspace))[0].uploaded
     finally:
         os.kill(found.pid, signal.SIGTERM)
 

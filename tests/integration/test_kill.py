@@ -10,9 +10,10 @@ from contextlib import suppress
 
 import pytest
 
-from freewheel import files, index, inputs
+from freewheel.base import files
+from freewheel.base.workspace import share_cache
+from freewheel.build import buildinfo, index
 from freewheel.machine.engine import OWNER_LABEL, find_engine, remove_leftovers
-from freewheel.workspace import share_cache
 from tests.integration.conftest import Checkout, make_checkout
 
 pytestmark = pytest.mark.integration
@@ -70,7 +71,7 @@ def kill_in(checkout: Checkout, stage: str, delay: float) -> bool:
 
 def forget(checkout: Checkout) -> None:
     """Make the next build start over, so that every stage is reached again."""
-    for path in checkout.workspace.wheels.glob(f"*{inputs.SUFFIX}"):
+    for path in checkout.workspace.wheels.glob(f"*{buildinfo.SUFFIX}"):
         path.unlink()
 
 
@@ -78,7 +79,7 @@ def assert_nothing_half_written(checkout: Checkout) -> None:
     workspace = checkout.workspace
     if workspace.simple.exists():
         assert index.check(workspace.simple) == []
-    for record in inputs.read_records(workspace.wheels):
+    for record in buildinfo.read_records(workspace.wheels):
         assert files.sha256(record.wheel) == record.sha256
     for archive in workspace.sources.glob("*/*.tar.gz"):
         assert files.sha256(archive) == archive.parent.name

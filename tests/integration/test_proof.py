@@ -16,14 +16,16 @@ from pathlib import Path
 
 import pytest
 
-from freewheel import files, inputs
-from freewheel.patches import read_series
-from freewheel.proof import certificate, sanitizing
+from freewheel.base import files
+from freewheel.base.workspace import share_cache
+from freewheel.build import buildinfo
+from freewheel.build.patches import read_series
+from freewheel.proof import certificate
 from freewheel.proof.kept import Kept
 from freewheel.proof.programs import Outcome, load_programs
-from freewheel.proof.sanitizer import SanitizedRun, SanitizerResult
-from freewheel.recipe import Release, choose_recipe, load_recipes
-from freewheel.workspace import share_cache
+from freewheel.proof.races import sanitizer
+from freewheel.proof.races.sanitizer import SanitizedRun, SanitizerResult
+from freewheel.recipe.recipe import Release, choose_recipe, load_recipes
 from tests.integration.conftest import ROOT, Checkout, copy_wheels, make_checkout
 
 pytestmark = pytest.mark.integration
@@ -82,7 +84,7 @@ def test_a_wheel_with_a_known_race_has_no_certificate(proven: Checkout) -> None:
     recipe = choose_recipe(load_recipes(workspace.recipes, workspace.patches), "httptools")
     release = recipe.default_release
     programs = load_programs(workspace.probes, "httptools")
-    about = sanitizing.subject(release, read_series(release), programs)
+    about = sanitizer.subject(release, read_series(release), programs)
     found = SanitizerResult(
         project="httptools",
         version=release.local_version,
@@ -161,7 +163,7 @@ def test_a_patch_without_a_probe_stops_before_anything_is_built(mine: Checkout) 
 
 def test_bytes_that_changed_after_certification_are_refused(proven: Checkout) -> None:
     record = proven.patched("httptools", "0.9.0")
-    beside = record.wheel.with_name(record.wheel.name + inputs.SUFFIX)
+    beside = record.wheel.with_name(record.wheel.name + buildinfo.SUFFIX)
     kept = record.wheel.read_bytes(), beside.read_bytes()
     try:
         # As if somebody had built it again in secret: even its buildinfo is right.

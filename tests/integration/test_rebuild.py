@@ -15,11 +15,12 @@ from urllib.parse import quote
 
 import pytest
 
-from freewheel import files, inputs
-from freewheel.errors import VerifyError
+from freewheel.base import files
+from freewheel.base.errors import VerifyError
+from freewheel.base.workspace import share_cache
+from freewheel.build import buildinfo
 from freewheel.machine.host import free_port
-from freewheel.recipe import load_recipes
-from freewheel.workspace import share_cache
+from freewheel.recipe.recipe import load_recipes
 from tests.integration.conftest import Checkout, make_checkout
 
 pytestmark = pytest.mark.integration
@@ -96,7 +97,7 @@ def test_a_wheel_whose_bytes_are_not_the_recorded_ones(
     built: Checkout, fresh: Checkout, tmp_path: Path
 ) -> None:
     record = built.patched("httptools", "0.9.0")
-    for suffix in ("", inputs.SUFFIX):
+    for suffix in ("", buildinfo.SUFFIX):
         shutil.copy(record.wheel.with_name(record.wheel.name + suffix), tmp_path)
     changed = tmp_path / record.wheel.name
     changed.write_bytes(changed.read_bytes() + b"x")
@@ -134,7 +135,7 @@ def test_the_lock_of_known_good_wheels_is_kept(built: Checkout) -> None:
 def test_a_wheel_of_an_earlier_revision_is_left_out(built: Checkout, fresh: Checkout) -> None:
     record = built.patched("httptools", "0.9.0")
     fresh.workspace.wheels.mkdir()
-    for suffix in ("", inputs.SUFFIX):
+    for suffix in ("", buildinfo.SUFFIX):
         shutil.copy(record.wheel.with_name(record.wheel.name + suffix), fresh.workspace.wheels)
     assert "1 entries" in fresh.freewheel("lock-wheels", "httptools")
     revise(fresh)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from freewheel import index, provenance
+from freewheel.build import index
 from freewheel.proof import certificate
+from freewheel.trust import provenance
 from tests.integration.conftest import Checkout
 from tests.rehearsal.release import Rehearsed, rehearse
 

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from freewheel import console, pipeline, reproduce
-from freewheel.recipe import load_recipes
-from freewheel.workspace import SHARED, share_cache
+from freewheel.base import console
+from freewheel.base.workspace import SHARED, share_cache
+from freewheel.build import pipeline
+from freewheel.recipe.recipe import load_recipes
+from freewheel.trust import reproduce
 from tests.integration.conftest import ROOT, Checkout, make_checkout
 
 pytestmark = pytest.mark.integration

@@ -11,13 +11,13 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from freewheel.base.workspace import Workspace, find_workspace
 from freewheel.machine.interpreter import Interpreter, find_interpreter
-from freewheel.proof.suite_results import Ending, SuiteResult
-from freewheel.proof.suites import Wheels, prove_suite, run_suite
-from freewheel.recipe import Recipe, Release
-from freewheel.suite import Known, Pass, Suite
-from freewheel.targets import Targets
-from freewheel.workspace import Workspace, find_workspace
+from freewheel.proof.suite.results import Ending, SuiteResult
+from freewheel.proof.suite.running import Wheels, prove_suite, run_suite
+from freewheel.recipe.recipe import Recipe, Release
+from freewheel.recipe.suite import Known, Pass, Suite
+from freewheel.recipe.targets import Targets
 from tests.integration.conftest import ROOT
 from tests.unit.wheelmaker import ANY_TAG, make_wheel
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from freewheel.console import Board
-from freewheel.errors import UnprovenError
+from freewheel.base.console import Board
+from freewheel.base.errors import UnprovenError
+from freewheel.base.workspace import find_workspace
 from freewheel.proof.programs import load_programs
-from freewheel.proof.races import Origin
-from freewheel.proof.sanitizer import SanitizerResult, require_clean, sanitize
-from freewheel.recipe import choose_recipe, load_recipes
-from freewheel.workspace import find_workspace
+from freewheel.proof.races.reports import Origin
+from freewheel.proof.races.sanitizer import SanitizerResult, require_clean, sanitize
+from freewheel.recipe.recipe import choose_recipe, load_recipes
 from tests.integration.conftest import ROOT
 
 pytestmark = [

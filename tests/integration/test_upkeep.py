@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from freewheel import source
-from freewheel.recipe import Release, choose_recipe, load_recipes
-from freewheel.workspace import share_cache
+from freewheel.base.workspace import share_cache
+from freewheel.build import source
+from freewheel.recipe.recipe import Release, choose_recipe, load_recipes
 from tests.integration.conftest import ROOT, Checkout, make_checkout
 from tests.unit.indexmaker import make_index
 

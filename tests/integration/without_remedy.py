@@ -20,8 +20,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from freewheel import archives, cli, process, wheel
-from freewheel.recipe import Release
+from freewheel.base import archives, process
+from freewheel.build import wheel
+from freewheel.commands import build
+from freewheel.recipe.recipe import Release
 
 _STARTED = int(time.time())
 
@@ -97,4 +99,4 @@ REMEDIES = {
 
 if __name__ == "__main__":
     REMEDIES[sys.argv.pop(1)]()
-    cli.main()
+    build.main()

@@ -8,11 +8,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from freewheel import console
-from freewheel.errors import FreewheelError
-from freewheel.outcomes import show_error
-from freewheel.recipe import choose_recipe, load_recipes
-from freewheel.workspace import find_workspace
+from freewheel.base import console
+from freewheel.base.errors import FreewheelError
+from freewheel.base.workspace import find_workspace
+from freewheel.commands.outcomes import show_error
+from freewheel.recipe.recipe import choose_recipe, load_recipes
 
 from .release import rehearse
 from .workflow import WorkflowError

@@ -17,11 +17,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from uv import find_uv_bin
 
-from freewheel import console, files, server
+from freewheel.base import console, files
+from freewheel.base.workspace import Workspace
 from freewheel.machine.interpreter import Interpreter, find_interpreter, python_of
-from freewheel.provenance import TRUSTED_KEYS
-from freewheel.targets import runs_here
-from freewheel.workspace import Workspace
+from freewheel.publish import server
+from freewheel.recipe.targets import runs_here
+from freewheel.trust.provenance import TRUSTED_KEYS
 
 from .workflow import ROOT, Machine, run
 

@@ -20,8 +20,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from freewheel import console
-from freewheel.workspace import SHARED, share_cache
+from freewheel.base import console
+from freewheel.base.workspace import SHARED, share_cache
 
 ROOT = Path(__file__).parents[2]
 _EXPRESSION = re.compile(r"\$\{\{\s*(?P<inner>[^}]+?)\s*\}\}")

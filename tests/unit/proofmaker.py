@@ -8,24 +8,18 @@ from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
 
-from freewheel import files
+from freewheel.base import files
+from freewheel.build.verify import BaselineWheel
 from freewheel.machine.facts import Facts
 from freewheel.machine.interpreter import Interpreter
 from freewheel.proof import certificate, control
 from freewheel.proof.issuing import Evidence, StressFinding, SuiteFinding, issue
 from freewheel.proof.programs import Benchmark, Outcome, Probe, Programs, Stress
-from freewheel.proof.sanitizer import SanitizerResult
-from freewheel.proof.scaling import Figure, Ratio
-from freewheel.proof.suite_results import (
-    Comparison,
-    Difference,
-    Ending,
-    Outdated,
-    SharedFailure,
-)
-from freewheel.proof.suite_results import Tally as SuiteTally
-from freewheel.recipe import Release
-from freewheel.verify import BaselineWheel
+from freewheel.proof.races.sanitizer import SanitizerResult
+from freewheel.proof.speed.scaling import Figure, Ratio
+from freewheel.proof.suite.results import Comparison, Difference, Ending, Outdated, SharedFailure
+from freewheel.proof.suite.results import Tally as SuiteTally
+from freewheel.recipe.recipe import Release
 from tests.unit.wheelmaker import as_verified, make_wheel
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)

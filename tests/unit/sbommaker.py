@@ -7,12 +7,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
-from freewheel import annotate, inputs, sbom
+from freewheel.build import annotate, sbom
+from freewheel.build.patches import Patch, read_series
+from freewheel.build.wheel import Wheel
+from freewheel.machine import requirements
 from freewheel.machine.image import BuilderImage
-from freewheel.patches import Patch, read_series
-from freewheel.recipe import Recipe, Release, Vendored
-from freewheel.targets import Targets
-from freewheel.wheel import Wheel
+from freewheel.recipe.recipe import Recipe, Release, Vendored
+from freewheel.recipe.targets import Targets
 from tests.unit.wheelmaker import LINUX_TAG, make_wheel
 
 TARGET = "cp314t-manylinux_x86_64"
@@ -86,7 +87,7 @@ def make_contents(series: Sequence[Patch] = (), *, release: Release = RELEASE) -
         release=release,
         licence="MIT",
         series=tuple(series),
-        requirements=inputs.BUILD_REQUIREMENTS,
+        requirements=requirements.BUILD_REQUIREMENTS,
         image=IMAGE,
     )
 
@@ -132,7 +133,7 @@ def annotated(
         series,
         directory,
         image=IMAGE,
-        requirements=inputs.BUILD_REQUIREMENTS,
+        requirements=requirements.BUILD_REQUIREMENTS,
         publisher=publisher,
     )
     return done.path

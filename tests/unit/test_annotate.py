@@ -10,11 +10,11 @@ from markdown_it import MarkdownIt
 from packaging.metadata import Metadata
 from readme_renderer import rst
 
-from freewheel import annotate, inputs, sbom, sdist
-from freewheel.archives import repack_wheel
-from freewheel.errors import AnnotateError, SdistError
-from freewheel.patches import Patch, PatchedTree
-from freewheel.recipe import Vendored
+from freewheel.base.archives import repack_wheel
+from freewheel.base.errors import AnnotateError, SdistError
+from freewheel.build import annotate, buildinfo, sbom, sdist
+from freewheel.build.patches import Patch, PatchedTree
+from freewheel.recipe.recipe import Vendored
 from tests.unit.sbommaker import (
     EXTENSION,
     IMAGE,
@@ -257,7 +257,7 @@ def test_a_publisher_that_is_not_valid_is_named(tmp_path: Path, text: str, probl
 
 
 def test_the_publisher_of_this_checkout_is_empty() -> None:
-    assert annotate.read_publisher(inputs.PUBLISHER) == annotate.Publisher(name="", url="")
+    assert annotate.read_publisher(buildinfo.PUBLISHER) == annotate.Publisher(name="", url="")
 
 
 def test_a_vendored_part_that_the_source_has_not_got_stops_the_sdist(tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_what_the_annotations_are_made_of_is_an_input(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def gather(recipe: object = RECIPE, release: object = RELEASE) -> dict[str, str]:
-        return inputs.gather(recipe, release, [], version="1.0+ft.1", target="x")  # type: ignore[arg-type]
+        return buildinfo.gather(recipe, release, [], version="1.0+ft.1", target="x")  # type: ignore[arg-type]
 
     recorded = gather() | {"image": IMAGE.identity}
     other = tmp_path / "publisher.toml"
@@ -290,10 +290,10 @@ def test_what_the_annotations_are_made_of_is_an_input(
     part: Vendored = replace(RELEASE.vendored[0], version="2.2")
 
     def changed(current: dict[str, str]) -> list[str]:
-        return inputs.changed(recorded, current, images=[IMAGE.identity])
+        return buildinfo.changed(recorded, current, images=[IMAGE.identity])
 
     assert changed(gather(release=replace(RELEASE, vendored=(part,)))) == ["recipe"]
     assert changed(gather(recipe=replace(RECIPE, source_url="https://other"))) == ["recipe"]
-    monkeypatch.setattr(inputs, "PUBLISHER", other)
+    monkeypatch.setattr(buildinfo, "PUBLISHER", other)
     assert changed(gather()) == ["publisher"]
-    assert {"annotate", "sbom"} <= set(inputs._PIPELINE)
+    assert {"build/annotate", "build/sbom"} <= set(buildinfo._PIPELINE)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from installer.sources import WheelFile
 
-from freewheel.archives import repack_tar, repack_wheel
+from freewheel.base.archives import repack_tar, repack_wheel
 
 EPOCH = 1_790_000_000
 MEMBERS = {

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from freewheel import audit, inputs, provenance
-from freewheel.errors import AttestationError, VerifyError
+from freewheel.base.errors import AttestationError, VerifyError
+from freewheel.build import buildinfo
 from freewheel.proof import certificate
 from freewheel.proof.issuing import issue
+from freewheel.trust import audit, provenance
 from tests.unit.proofmaker import make_evidence
 from tests.unit.wheelmaker import make_record, make_wheel
 
@@ -21,7 +22,7 @@ MEMBERS: dict[str, bytes | str] = {
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> inputs.Record:
+def record(tmp_path: Path) -> buildinfo.Record:
     wheel = make_wheel(tmp_path, "speedy", VERSION, members=MEMBERS)
     more = {"source archive": "a" * 64, "patch 0001-first.patch": "b" * 64}
     return make_record(wheel, image="local:1", **more)
@@ -57,7 +58,7 @@ def problems(wheel: Path) -> list[str]:
     return []
 
 
-def test_a_wheel_with_its_buildinfo_is_good(record: inputs.Record) -> None:
+def test_a_wheel_with_its_buildinfo_is_good(record: buildinfo.Record) -> None:
     assert problems(record.wheel) == []
 
 
@@ -66,30 +67,30 @@ def test_a_missing_wheel(tmp_path: Path) -> None:
         audit.audit(tmp_path / "absent.whl")
 
 
-def test_a_missing_buildinfo(record: inputs.Record) -> None:
-    record.wheel.with_name(record.wheel.name + inputs.SUFFIX).unlink()
+def test_a_missing_buildinfo(record: buildinfo.Record) -> None:
+    record.wheel.with_name(record.wheel.name + buildinfo.SUFFIX).unlink()
 
     (problem,) = problems(record.wheel)
     assert problem.startswith("FW301")
     assert "is not there" in problem
 
 
-def test_a_truncated_buildinfo(record: inputs.Record) -> None:
-    path = record.wheel.with_name(record.wheel.name + inputs.SUFFIX)
+def test_a_truncated_buildinfo(record: buildinfo.Record) -> None:
+    path = record.wheel.with_name(record.wheel.name + buildinfo.SUFFIX)
     path.write_text(path.read_text()[:-20])
 
     (problem,) = problems(record.wheel)
     assert "was cut short" in problem
 
 
-def test_a_truncated_wheel(record: inputs.Record) -> None:
+def test_a_truncated_wheel(record: buildinfo.Record) -> None:
     record.wheel.write_bytes(record.wheel.read_bytes()[:-200])
 
     codes = {problem.split()[0] for problem in problems(record.wheel)}
     assert codes == {"FW105", "FW302"}
 
 
-def test_other_bytes_than_the_buildinfo_names(record: inputs.Record, tmp_path: Path) -> None:
+def test_other_bytes_than_the_buildinfo_names(record: buildinfo.Record, tmp_path: Path) -> None:
     other = make_wheel(tmp_path / "other", "speedy", VERSION, members={**MEMBERS, "x.py": ""})
     record.wheel.write_bytes(other.read_bytes())
 
@@ -97,7 +98,7 @@ def test_other_bytes_than_the_buildinfo_names(record: inputs.Record, tmp_path: P
 
 
 @pytest.mark.usefixtures("keys")
-def test_a_signed_wheel_names_its_signer(record: inputs.Record) -> None:
+def test_a_signed_wheel_names_its_signer(record: buildinfo.Record) -> None:
     bundle = provenance.attest(record)
 
     assert problems(record.wheel) == []
@@ -105,7 +106,7 @@ def test_a_signed_wheel_names_its_signer(record: inputs.Record) -> None:
 
 
 @pytest.mark.usefixtures("keys")
-def test_the_statement_is_the_same_for_the_same_build(record: inputs.Record) -> None:
+def test_the_statement_is_the_same_for_the_same_build(record: buildinfo.Record) -> None:
     first = provenance.attest(record).read_bytes()
 
     assert provenance.attest(record).read_bytes() == first
@@ -118,7 +119,7 @@ def test_the_statement_is_the_same_for_the_same_build(record: inputs.Record) -> 
 
 
 @pytest.mark.usefixtures("keys")
-def test_a_changed_statement_is_refused(record: inputs.Record) -> None:
+def test_a_changed_statement_is_refused(record: buildinfo.Record) -> None:
     bundle = provenance.attest(record)
     envelope = json.loads(bundle.read_text())
     envelope["payload"] = envelope["payload"][:-8] + "AAAAAAA="
@@ -129,7 +130,7 @@ def test_a_changed_statement_is_refused(record: inputs.Record) -> None:
     assert "not signed by a key that is trusted" in problem
 
 
-def test_a_stranger_is_not_trusted(record: inputs.Record, keys: Path, tmp_path: Path) -> None:
+def test_a_stranger_is_not_trusted(record: buildinfo.Record, keys: Path, tmp_path: Path) -> None:
     provenance.attest(record)
     make_key(tmp_path / "another.key", keys / "builder.pem")
 
@@ -138,7 +139,7 @@ def test_a_stranger_is_not_trusted(record: inputs.Record, keys: Path, tmp_path: 
 
 
 @pytest.mark.usefixtures("keys")
-def test_a_bundle_of_another_wheel_is_refused(record: inputs.Record) -> None:
+def test_a_bundle_of_another_wheel_is_refused(record: buildinfo.Record) -> None:
     bundle = provenance.attest(record)
 
     with pytest.raises(AttestationError, match="about another wheel"):
@@ -147,7 +148,7 @@ def test_a_bundle_of_another_wheel_is_refused(record: inputs.Record) -> None:
 
 @pytest.mark.usefixtures("keys")
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"payload": 1}'])
-def test_a_damaged_bundle_is_refused(record: inputs.Record, text: str) -> None:
+def test_a_damaged_bundle_is_refused(record: buildinfo.Record, text: str) -> None:
     provenance.attest(record).write_text(text)
 
     (problem,) = problems(record.wheel)
@@ -155,7 +156,7 @@ def test_a_damaged_bundle_is_refused(record: inputs.Record, text: str) -> None:
 
 
 def test_without_a_key_nothing_is_signed(
-    record: inputs.Record, monkeypatch: pytest.MonkeyPatch
+    record: buildinfo.Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(provenance.SIGNING_KEY, raising=False)
 
@@ -164,7 +165,7 @@ def test_without_a_key_nothing_is_signed(
 
 
 def test_a_file_that_is_no_key(
-    record: inputs.Record, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    record: buildinfo.Record, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "no.key").write_text("not a key")
     monkeypatch.setenv(provenance.SIGNING_KEY, str(tmp_path / "no.key"))
@@ -174,7 +175,7 @@ def test_a_file_that_is_no_key(
 
 
 def test_a_key_can_be_handed_over_as_text(
-    record: inputs.Record, keys: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    record: buildinfo.Record, keys: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     pem = (tmp_path / "signing.key").read_text()
     monkeypatch.setenv(provenance.SIGNING_KEY, pem)
@@ -189,7 +190,7 @@ def test_a_key_can_be_handed_over_as_text(
 
 
 def test_a_certificate_of_another_wheel_and_one_cut_short(
-    record: inputs.Record, tmp_path: Path
+    record: buildinfo.Record, tmp_path: Path
 ) -> None:
     issued = issue(make_evidence(tmp_path / "evidence"))
     about = issued.wheel.model_copy(update={"name": record.wheel.name, "sha256": record.sha256})

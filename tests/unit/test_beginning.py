@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from freewheel.errors import UpstreamError
+from freewheel.base.errors import UpstreamError
+from freewheel.base.workspace import Workspace
 from freewheel.upkeep.beginning import Version, begin
-from freewheel.workspace import Workspace
 from tests.unit.indexmaker import make_index, make_sdist
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from freewheel.errors import CertificateError
+from freewheel.base.errors import CertificateError
 from freewheel.proof import certificate
 from freewheel.proof.programs import Programs
 from tests.unit.proofmaker import certify, make_evidence, make_probe, programs_of

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from freewheel import comparison
-from freewheel.comparison import Cause
+from freewheel.base import differences
+from freewheel.base.differences import Cause
 from tests.unit.wheelmaker import make_wheel
 
 SO = "demo/_speed.cpython-314t-x86_64-linux-gnu.so"
@@ -43,7 +43,7 @@ def named(
     """Member and cause of each difference between two wheels with one differing member."""
     first = make_wheel(directory / "first", "demo", "1.0", members={member: old})
     second = make_wheel(directory / "second", "demo", "1.0", members={member: new})
-    return [(each.member, each.cause) for each in comparison.compare(first, second)]
+    return [(each.member, each.cause) for each in differences.compare(first, second)]
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_path_in_debug_info(tmp_path: Path, section: str, *, compressed: bool)
         tmp_path / "b", "demo", "1.0", members={SO: elf(new, compressed=compressed)}
     )
 
-    (difference,) = comparison.compare(first, second)
+    (difference,) = differences.compare(first, second)
 
     assert (difference.member, difference.cause) == (SO, Cause.DEBUG_PATH)
     assert difference.quotes == (
@@ -134,7 +134,7 @@ def test_times_and_modes_name_each_member(tmp_path: Path) -> None:
         tmp_path / "b", "demo", "1.0", members=members, mode=0o100600, stamp=(2027, 1, 1, 0, 0, 0)
     )
 
-    lines = comparison.causes(comparison.compare(old, new))
+    lines = differences.causes(differences.compare(old, new))
 
     assert "time: demo/a.py: 2026-01-02 03:04:06, now 2027-01-01 00:00:00" in lines
     assert "mode: demo/a.py: 100644, now 100600" in lines
@@ -147,9 +147,9 @@ def test_order_names_where_it_begins_to_differ(tmp_path: Path) -> None:
     old = make_wheel(tmp_path / "a", "demo", "1.0", members={"a.py": "", "b.py": ""})
     new = make_wheel(tmp_path / "b", "demo", "1.0", members={"b.py": "", "a.py": ""})
 
-    found = comparison.compare(old, new)
+    found = differences.compare(old, new)
 
-    assert comparison.causes(found) == ["order: a.py stands where now b.py stands"]
+    assert differences.causes(found) == ["order: a.py stands where now b.py stands"]
 
 
 def test_missing_members_and_compression(tmp_path: Path) -> None:
@@ -163,12 +163,12 @@ def test_missing_members_and_compression(tmp_path: Path) -> None:
             member.compress_type = zipfile.ZIP_STORED
             target.writestr(member, content)
 
-    assert comparison.causes(comparison.compare(old, new))[:2] == [
+    assert differences.causes(differences.compare(old, new))[:2] == [
         "missing: a.py: removed",
         "missing: b.py: added",
     ]
-    assert {each.cause for each in comparison.compare(old, stored)} == {Cause.PACKING}
-    assert comparison.differences(old, stored) == ["only compression of the members differ"]
+    assert {each.cause for each in differences.compare(old, stored)} == {Cause.PACKING}
+    assert differences.differences(old, stored) == ["only compression of the members differ"]
 
 
 def test_the_record_speaks_only_for_itself(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_the_record_speaks_only_for_itself(tmp_path: Path) -> None:
                 content = b"".join(reversed(content.splitlines(keepends=True)))
             target.writestr(member, content)
 
-    inside = [each for each in comparison.compare(old, new) if each.inside]
+    inside = [each for each in differences.compare(old, new) if each.inside]
 
     assert [(each.member, each.cause) for each in inside] == [
         ("demo-1.0.dist-info/RECORD", Cause.SEED)
@@ -192,4 +192,4 @@ def test_the_record_speaks_only_for_itself(tmp_path: Path) -> None:
 def test_equal_wheels_have_no_difference(tmp_path: Path) -> None:
     old, new = (make_wheel(tmp_path / name, "demo", "1.0") for name in "ab")
 
-    assert comparison.compare(old, new) == ()
+    assert differences.compare(old, new) == ()

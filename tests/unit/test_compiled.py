@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from freewheel.errors import ProofError
+from freewheel.base.errors import ProofError
+from freewheel.base.workspace import Workspace
 from freewheel.machine import debian, default_build
 from freewheel.machine.compiled import Variant, compiled
 from freewheel.machine.cpython import CPython, archive_of
-from freewheel.workspace import Workspace
 
 VARIANT = Variant(
     name="for a test",

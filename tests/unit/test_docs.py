@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from freewheel.patches import read_series
-from freewheel.recipe import load_recipes
+from freewheel.build.patches import read_series
+from freewheel.recipe.recipe import load_recipes
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from freewheel.doctor import (
+from freewheel.commands.doctor import (
     disk_finding,
     host_findings,
     proxy_findings,

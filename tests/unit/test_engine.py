@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from freewheel.errors import EngineError
+from freewheel.base.errors import EngineError
 from freewheel.machine import debian, engine
 from freewheel.machine.engine import Owner, forced_engine, is_leftover, start_time, this_process
 from freewheel.machine.host import Host, cgroup_layout, containers_conf, may_raise_limits

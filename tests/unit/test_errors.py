@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from freewheel import errors
+from freewheel.base import errors
 
 
 def kinds(root: type[errors.FreewheelError]) -> list[type[errors.FreewheelError]]:

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from freewheel import archives, cli, files, sbom
-from freewheel.errors import ExplainError
-from freewheel.explain import explain
-from freewheel.patches import Patch
+from freewheel.base import archives, files
+from freewheel.base.errors import ExplainError
+from freewheel.build import sbom
+from freewheel.build.patches import Patch
+from freewheel.commands import build
 from freewheel.proof import certificate
 from freewheel.proof.issuing import issue
+from freewheel.trust.explain import explain
 from tests.unit.proofmaker import make_evidence
 from tests.unit.sbommaker import annotated, built_wheel, make_series
 from tests.unit.wheelmaker import make_wheel
@@ -117,7 +119,7 @@ def test_it_says_what_the_certificate_says(wheel: Path, tmp_path: Path) -> None:
 
 
 def test_the_command_prints_the_lines(wheel: Path) -> None:
-    done = CliRunner().invoke(cli.commands, ["explain", str(wheel)])
+    done = CliRunner().invoke(build.commands, ["explain", str(wheel)])
 
     assert done.exit_code == 0, done.output
     assert "S1: Make _name_ and *args* `safe`" in done.output

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from freewheel import files
-from freewheel.errors import BusyError
+from freewheel.base import files
+from freewheel.base.errors import BusyError
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from freewheel.patches import Patch, read_series
+from freewheel.build.patches import Patch, read_series
 from freewheel.upkeep.fitting import State, fit_series
 from tests.unit.test_patches import HEADER, SOURCE, release
 

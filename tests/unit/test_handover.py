@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from freewheel import files, inputs
-from freewheel.errors import ReleaseError, ReproduceError
+from freewheel.base import files
+from freewheel.base.errors import ReleaseError, ReproduceError
+from freewheel.build import buildinfo
 from freewheel.proof import certificate
 from freewheel.release import handover
 from tests.unit.wheelmaker import make_record, make_wheel
@@ -63,7 +64,7 @@ def test_a_wheel_is_received_with_what_lies_beside_it(tmp_path: Path) -> None:
     assert taken == [wheels / wheel.name]
     assert {path.name for path in wheels.iterdir()} == {
         wheel.name,
-        wheel.name + inputs.SUFFIX,
+        wheel.name + buildinfo.SUFFIX,
         wheel.name + certificate.SUFFIX,
     }
 

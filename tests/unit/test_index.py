@@ -18,9 +18,10 @@ from pathlib import Path
 import pytest
 from pypi_simple import ProjectPage
 
-from freewheel import comparison, files, index
-from freewheel.errors import PackageIndexError
-from freewheel.verify import VerifiedWheel
+from freewheel.base import differences, files
+from freewheel.base.errors import PackageIndexError
+from freewheel.build import index
+from freewheel.build.verify import VerifiedWheel
 from tests.unit.wheelmaker import as_verified, make_wheel
 
 
@@ -132,7 +133,7 @@ def test_the_directory_alone_is_the_index(tmp_path: Path, simple: Path) -> None:
 def test_output_depends_on_contents_alone(
     tmp_path: Path, simple: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("freewheel.index.datetime", _StoppedClock)
+    monkeypatch.setattr("freewheel.build.index.datetime", _StoppedClock)
     wheels = [make_wheel(tmp_path / "built", "demo", f"1.{minor}+ft.1") for minor in range(3)]
     for wheel in wheels:
         _add(simple, wheel)
@@ -213,7 +214,7 @@ def test_reasons_that_are_not_contents(
     plain = {"a.py": "", "b.py": ""}
     old = make_wheel(tmp_path / "a", "demo", "1.0+ft.1", members=plain)
     new = make_wheel(tmp_path / "b", "demo", "1.0+ft.1", **{"members": plain, **change})  # type: ignore[arg-type]
-    (line,) = comparison.differences(old, new)
+    (line,) = differences.differences(old, new)
     assert line.startswith(reason)
 
 

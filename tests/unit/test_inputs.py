@@ -6,10 +6,11 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from freewheel import inputs
-from freewheel.patches import Patch
-from freewheel.recipe import Recipe, Release
-from freewheel.targets import Targets
+from freewheel.base.workspace import PACKAGE
+from freewheel.build import buildinfo
+from freewheel.build.patches import Patch
+from freewheel.recipe.recipe import Recipe, Release
+from freewheel.recipe.targets import Targets
 
 RELEASE = Release(
     project="speedy",
@@ -37,14 +38,14 @@ PATCH = Patch(path=Path("0001-first.patch"), sha256="a" * 64, fields={})
 def gather(
     recipe: Recipe = RECIPE, release: Release = RELEASE, patch: Patch = PATCH
 ) -> dict[str, str]:
-    return inputs.gather(
+    return buildinfo.gather(
         recipe, release, [patch], version=release.local_version, target=recipe.targets.served[0]
     )
 
 
 def changed(current: dict[str, str], image: str = "local:1") -> list[str]:
     recorded = gather() | {"image": "local:1"}
-    return inputs.changed(recorded, current, images=["official:9", image])
+    return buildinfo.changed(recorded, current, images=["official:9", image])
 
 
 def test_the_same_inputs_are_fresh() -> None:
@@ -84,18 +85,18 @@ def test_an_image_that_is_not_acceptable_is_named() -> None:
 
 def test_a_changed_pipeline_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     recorded = gather() | {"image": "local:1"}
-    monkeypatch.setattr(inputs, "_PIPELINE", ("archives",))
+    monkeypatch.setattr(buildinfo, "_PIPELINE", ("base/archives",))
 
-    assert inputs.changed(recorded, gather(), images=["local:1"]) == ["pipeline"]
+    assert buildinfo.changed(recorded, gather(), images=["local:1"]) == ["pipeline"]
 
 
 def test_every_pipeline_module_exists() -> None:
-    for module in inputs._PIPELINE:
-        assert Path(inputs.__file__).with_name(f"{module}.py").is_file()
+    for module in buildinfo._PIPELINE:
+        assert (PACKAGE / f"{module}.py").is_file()
 
 
-def record(tmp_path: Path) -> inputs.Record:
-    return inputs.Record(
+def record(tmp_path: Path) -> buildinfo.Record:
+    return buildinfo.Record(
         wheel=tmp_path / "speedy-1.0+ft.1-cp314-cp314t-manylinux_2_17_x86_64.whl",
         project="speedy",
         version="1.0+ft.1",
@@ -108,17 +109,18 @@ def record(tmp_path: Path) -> inputs.Record:
 
 def test_a_record_is_found_again(tmp_path: Path) -> None:
     written = record(tmp_path)
-    inputs.write_record(written)
+    buildinfo.write_record(written)
 
     target = RECIPE.targets.served[0]
     assert (
-        inputs.find_record(tmp_path, project="speedy", version="1.0+ft.1", target=target) == written
+        buildinfo.find_record(tmp_path, project="speedy", version="1.0+ft.1", target=target)
+        == written
     )
-    assert inputs.find_record(tmp_path, project="speedy", version="1.0", target=target) is None
+    assert buildinfo.find_record(tmp_path, project="speedy", version="1.0", target=target) is None
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 99}', '{"schema": 1}'])
 def test_a_damaged_record_counts_as_absent(tmp_path: Path, text: str) -> None:
-    (tmp_path / f"x.whl{inputs.SUFFIX}").write_text(text)
+    (tmp_path / f"x.whl{buildinfo.SUFFIX}").write_text(text)
 
-    assert inputs.read_records(tmp_path) == []
+    assert buildinfo.read_records(tmp_path) == []

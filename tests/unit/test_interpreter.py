@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from freewheel.errors import InterpreterError
-from freewheel.files import PARTIAL
+from freewheel.base.errors import InterpreterError
+from freewheel.base.files import PARTIAL
+from freewheel.base.workspace import Workspace
 from freewheel.machine.interpreter import check, find_interpreter, runtime_packages, unfit
-from freewheel.workspace import Workspace
 
 GOOD: dict[str, object] = {
     "version": "3.14.7",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from freewheel.errors import UpstreamError
+from freewheel.base.errors import UpstreamError
 from freewheel.upkeep import issue, watch_report
 from freewheel.upkeep.issue import Repository
 from tests.unit.test_watch import SEEN

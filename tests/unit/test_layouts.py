@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from freewheel.errors import PatchError, ProofError
-from freewheel.recipe import Release, load_recipes
-from freewheel.workspace import find_workspace
+from freewheel.base.errors import PatchError, ProofError
+from freewheel.base.workspace import find_workspace
+from freewheel.recipe.recipe import Release, load_recipes
 from tests.benchmarks import turns
 from tests.benchmarks.layouts import (
     PATCHED,

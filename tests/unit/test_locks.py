@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from freewheel import locks
-from freewheel.workspace import find_workspace
+from freewheel.base.workspace import PINS, find_workspace
+from freewheel.upkeep import locks
 
 ROOT = Path(__file__).parents[2]
 LOCKS = locks.all_locks(find_workspace(ROOT))
@@ -35,7 +35,7 @@ def test_a_lock_agrees_with_its_constraint(lock: locks.Lock) -> None:
 
 
 def test_every_lock_in_pins_is_renewed() -> None:
-    assert {lock.path for lock in LOCKS} == set(locks.PINS.rglob("*.txt"))
+    assert {lock.path for lock in LOCKS} == set(PINS.rglob("*.txt"))
 
 
 def test_versions_are_read_with_their_markers() -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from freewheel import git
-from freewheel.errors import FreewheelError
+from freewheel.base import git
+from freewheel.base.errors import FreewheelError
 from freewheel.machine import native
-from freewheel.recipe import load_recipes
+from freewheel.recipe.recipe import load_recipes
+from freewheel.recipe.targets import PLATFORMS
 from freewheel.release.matrix import RUNNERS, Entry, Gate, entries, reached, with_gate
-from freewheel.targets import PLATFORMS
 
 ROOT = Path(__file__).parents[2]
 RECIPES = load_recipes(ROOT / "recipes", ROOT / "patches")
@@ -72,7 +72,12 @@ def test_a_patch_concerns_its_release() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["src/freewheel/wheel.py", "src/freewheel/pins/tools.txt", "noxfile.py", "pyproject.toml"],
+    [
+        "src/freewheel/build/wheel.py",
+        "src/freewheel/pins/tools.txt",
+        "noxfile.py",
+        "pyproject.toml",
+    ],
 )
 def test_the_pipeline_and_the_pins_concern_everything(path: str) -> None:
     assert reached(ALL, ["docs/index.md", path], RECIPES) == ALL

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from freewheel.errors import PatchError
-from freewheel.patches import PatchedTree, apply_series, read_series
-from freewheel.recipe import Release
+from freewheel.base.errors import PatchError
+from freewheel.build.patches import PatchedTree, apply_series, read_series
+from freewheel.recipe.recipe import Release
 
 HEADER = """\
 Description: Count without a race

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import freewheel
-from freewheel import process
+from freewheel.base import process
 
 PATIENCE = 30.0  # seconds; a busy machine needs some
 # It watches a program that has a child of its own, and says so if it is told how that ended.
@@ -16,7 +16,7 @@ WATCHING = """\
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from freewheel import process
+from freewheel.base import process
 
 CHILD = "import os, time; open('child', 'w').write(str(os.getpid())); time.sleep(90)"
 LEADER = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {CHILD!r}])"

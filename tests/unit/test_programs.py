@@ -9,10 +9,10 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from freewheel.errors import ProbeError
-from freewheel.patches import read_series
+from freewheel.base.errors import ProbeError
+from freewheel.build.patches import read_series
 from freewheel.proof.programs import Outcome, Probe, Programs, Stress, load_programs
-from freewheel.recipe import Recipe, load_recipes
+from freewheel.recipe.recipe import Recipe, load_recipes
 
 ROOT = Path(__file__).parents[2]
 RECIPES = load_recipes(ROOT / "recipes", ROOT / "patches")

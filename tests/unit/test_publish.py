@@ -18,11 +18,13 @@ import stamina
 from requests.adapters import BaseAdapter
 from twine import utils as twine_utils
 
-from freewheel import index, process, publish
-from freewheel.destination import INDEX_URL, Credentials, Destination, resolve_destination
-from freewheel.errors import CommandFailed, PublishError
+from freewheel.base import process
+from freewheel.base.errors import CommandFailed, PublishError
+from freewheel.base.workspace import Workspace
+from freewheel.build import index
 from freewheel.proof.certificate import CertifiedWheel
-from freewheel.workspace import Workspace
+from freewheel.publish import upload
+from freewheel.publish.destination import INDEX_URL, Credentials, Destination, resolve_destination
 from tests.unit.wheelmaker import as_certified, make_wheel
 
 _BASE = "https://index.example/team/"
@@ -129,7 +131,7 @@ def wheel(tmp_path: Path) -> CertifiedWheel:
 def test_uploads_and_reads_back(
     fake: _FakeIndex, wheel: CertifiedWheel, destination: Destination
 ) -> None:
-    (published,) = publish.publish([wheel], destination)
+    (published,) = upload.publish([wheel], destination)
     assert published.uploaded
     assert published.wheel == wheel
     assert published.url.endswith("/demo/demo-1.0%2Bft.1-cp314-cp314t-manylinux_2_17_x86_64.whl")
@@ -145,8 +147,8 @@ def test_uploads_and_reads_back(
 def test_the_same_bytes_again_are_a_success_without_an_upload(
     fake: _FakeIndex, wheel: CertifiedWheel, destination: Destination
 ) -> None:
-    publish.publish([wheel], destination)
-    (published,) = publish.publish([wheel], destination)
+    upload.publish([wheel], destination)
+    (published,) = upload.publish([wheel], destination)
     assert not published.uploaded
     assert len(fake.uploads) == 1
 
@@ -155,7 +157,7 @@ def test_waits_for_an_index_that_is_slow_to_show(
     fake: _FakeIndex, wheel: CertifiedWheel, destination: Destination
 ) -> None:
     fake.hidden = 2
-    assert publish.publish([wheel], destination)[0].uploaded
+    assert upload.publish([wheel], destination)[0].uploaded
 
 
 # ------------------------------------------------------------------- refused before it leaves
@@ -165,7 +167,7 @@ def _refused(
     fake: _FakeIndex, wheels: list[CertifiedWheel], destination: Destination
 ) -> PublishError:
     with pytest.raises(PublishError) as caught:
-        publish.publish(wheels, destination)
+        upload.publish(wheels, destination)
     assert not fake.uploads
     return caught.value
 
@@ -189,7 +191,7 @@ def test_a_wheel_that_is_wrong_by_itself(
     nowhere = Destination(upload_url="", simple_url="", credentials=None, reading=None)
     # Without the fake index, a request or a child process would be an error of another kind.
     with pytest.raises(PublishError, match="nothing was uploaded") as caught:
-        publish.publish([good, bad], nowhere)
+        upload.publish([good, bad], nowhere)
     assert problem in str(caught.value)
     assert caught.value.hint
 
@@ -260,7 +262,7 @@ def test_what_came_back_is_something_else(
 
     fake.replacement = spoil
     with pytest.raises(PublishError, match="not what was sent") as caught:
-        publish.publish([wheel], destination)
+        upload.publish([wheel], destination)
     assert "SHA-256 of the download" in str(caught.value)
 
 
@@ -272,7 +274,7 @@ def test_metadata_that_came_back_is_something_else(
 
     fake.replacement = forge
     with pytest.raises(PublishError) as caught:
-        publish.publish([wheel], destination)
+        upload.publish([wheel], destination)
     assert "the core metadata file beside it" in str(caught.value)
 
 
@@ -281,7 +283,7 @@ def test_an_index_that_never_shows_the_file(
 ) -> None:
     fake.hidden = 1000
     with pytest.raises(PublishError, match="does not list it") as caught:
-        publish.publish([wheel], destination)
+        upload.publish([wheel], destination)
     assert "run the same command again" in caught.value.hint
 
 
@@ -290,7 +292,7 @@ def test_a_refusal_is_shown_without_the_password(
 ) -> None:
     fake.refusal = f"ERROR HTTPError: 403 Forbidden from {_BASE}\nsent {_SECRET}\n"
     with pytest.raises(PublishError, match="status 403") as caught:
-        publish.publish([wheel], destination)
+        upload.publish([wheel], destination)
     assert "may upload" in caught.value.hint
     assert "sent ********" in caught.value.output
     assert _SECRET not in str(caught.value) + caught.value.output + repr(destination)
@@ -302,7 +304,7 @@ def test_a_refusal_is_shown_without_the_password(
 def test_credentials_go_to_their_own_origin_only(
     fake: _FakeIndex, wheel: CertifiedWheel, destination: Destination
 ) -> None:
-    publish.publish([wheel], destination)
+    upload.publish([wheel], destination)
     assert all("Authorization" in request.headers for request in fake.requests)
     fake.requests.clear()
     page = fake.directory / "demo" / fake.page
@@ -311,7 +313,7 @@ def test_credentials_go_to_their_own_origin_only(
             b'"demo-1.0%2B', b'"https://files.example/team/simple/demo/demo-1.0%2B'
         )
     )
-    publish.publish([wheel], destination)
+    upload.publish([wheel], destination)
     foreign = [request for request in fake.requests if "files.example" in (request.url or "")]
     assert foreign
     assert not any("Authorization" in request.headers for request in foreign)

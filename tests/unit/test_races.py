@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from freewheel.proof.races import Frame, Origin, Report, gather, origin, parse_log
+from freewheel.proof.races.reports import Frame, Origin, Report, gather, origin, parse_log
 
 PACKAGES = Path("/scratch/env")
 MODULES = "/scratch/env/lib/python3.14t/site-packages"

@@ -5,8 +5,8 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from freewheel.errors import RecipeError
-from freewheel.recipe import Vendored, choose_recipe, load_recipe, load_recipes
+from freewheel.base.errors import RecipeError
+from freewheel.recipe.recipe import Vendored, choose_recipe, load_recipe, load_recipes
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from freewheel.errors import PatchError, UpstreamError
-from freewheel.patches import read_series
-from freewheel.recipe import Recipe, load_recipe
+from freewheel.base.errors import PatchError, UpstreamError
+from freewheel.base.workspace import Workspace
+from freewheel.build.patches import read_series
+from freewheel.recipe.recipe import Recipe, load_recipe
 from freewheel.upkeep.refresh import Refreshed, refresh
 from freewheel.upkeep.upstream import offer_of
-from freewheel.workspace import Workspace
 from tests.unit.indexmaker import make_index, make_sdist
 from tests.unit.test_patches import HEADER, SOURCE
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from freewheel.base.workspace import Workspace
 from freewheel.proof.report import Uncertified, chance, figure, percent, render, write
-from freewheel.workspace import Workspace
 from tests.unit.proofmaker import certify, make_evidence
 from tests.unit.sbommaker import RECIPE, RELEASE
 from tests.unit.wheelmaker import make_record, make_wheel

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from freewheel import reproduce, variation
-from freewheel.errors import EngineError, ReproduceError
+from freewheel.base.errors import EngineError, ReproduceError
+from freewheel.build.job import Job
 from freewheel.machine.engine import extra_args
-from freewheel.pipeline import Job
-from freewheel.recipe import load_recipes
+from freewheel.recipe.recipe import load_recipes
+from freewheel.trust import reproduce, variation
 from tests.unit.wheelmaker import make_wheel
 
 ROOT = Path(__file__).parents[2]

@@ -6,12 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from freewheel.errors import ProofError, UnprovenError
-from freewheel.proof.instrumented import cython_place
+from freewheel.base.errors import ProofError, UnprovenError
 from freewheel.proof.programs import Outcome
-from freewheel.proof.races import Frame, Origin, Race, Report, Stack
-from freewheel.proof.sanitizer import SUPPRESSIONS, SanitizedRun, SanitizerResult, require_clean
-from freewheel.proof.suppressions import merge_suppressions, read_suppressions
+from freewheel.proof.races.instrumented import cython_place
+from freewheel.proof.races.reports import Frame, Origin, Race, Report, Stack
+from freewheel.proof.races.sanitizer import (
+    SUPPRESSIONS,
+    SanitizedRun,
+    SanitizerResult,
+    require_clean,
+)
+from freewheel.proof.races.suppressions import merge_suppressions, read_suppressions
 
 RUN = SanitizedRun(
     program="stress", outcome=Outcome.PASS, signal="", declined=False, seconds=8.5, reports=1

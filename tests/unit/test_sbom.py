@@ -14,12 +14,14 @@ from typing import Any
 
 import pytest
 
-from freewheel import inputs, sbom
-from freewheel.errors import AnnotateError
-from freewheel.patches import Patch
+from freewheel.base.errors import AnnotateError
+from freewheel.base.workspace import PACKAGE
+from freewheel.build import sbom
+from freewheel.build.patches import Patch
+from freewheel.machine import requirements
 from tests.unit.sbommaker import IMAGE, PART, RELEASE, make_contents, make_series
 
-SOURCE = Path(sbom.__file__).parents[1]
+SOURCE = PACKAGE.parent
 
 
 @pytest.fixture
@@ -112,7 +114,7 @@ def test_a_vendored_part_is_a_component_of_the_wheel(document: dict[str, Any]) -
 
 def test_what_made_the_wheel_is_told_and_excluded(document: dict[str, Any]) -> None:
     told = roles(document)
-    lock = inputs.BUILD_REQUIREMENTS.read_text(encoding="utf-8")
+    lock = requirements.BUILD_REQUIREMENTS.read_text(encoding="utf-8")
 
     assert {name for name, role in told.items() if role == sbom.REQUIREMENT} == {
         line.partition("==")[0] for line in lock.splitlines() if "==" in line
@@ -165,7 +167,7 @@ def test_the_time_is_that_of_the_release(document: dict[str, Any]) -> None:
 
 def test_other_processes_make_the_same_bytes(series: tuple[Patch, ...], tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from freewheel import sbom;"
+        "import sys; from pathlib import Path; from freewheel.build import sbom;"
         "from tests.unit.sbommaker import make_contents, make_series;"
         "print(sbom.make(make_contents(make_series(Path(sys.argv[1])))), end='')"
     )

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from freewheel.errors import ProofError
+from freewheel.base.errors import ProofError
 from freewheel.machine.interpreter import Interpreter
-from freewheel.proof import scaling
 from freewheel.proof.programs import Benchmark
+from freewheel.proof.speed import scaling
 from freewheel.proof.trial import Environment
 from tests.unit.proofmaker import make_benchmark
 

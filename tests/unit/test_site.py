@@ -12,8 +12,8 @@ import pytest
 import requests
 import stamina
 
-from freewheel import index, inputs
-from freewheel.errors import PackageIndexError
+from freewheel.base.errors import PackageIndexError
+from freewheel.build import buildinfo, index
 from freewheel.release import site
 from tests.unit.wheelmaker import as_certified, make_wheel
 
@@ -32,8 +32,8 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory = tmp_path / "served"
     wheel = as_certified(make_wheel(tmp_path / "old", "speedy", "1.0+ft.1"))
     index.add(directory, wheel)
-    wheel.path.with_name(wheel.path.name + inputs.SUFFIX).write_text("{}")
-    index.attach(directory, "speedy", wheel.path, inputs.SUFFIX)
+    wheel.path.with_name(wheel.path.name + buildinfo.SUFFIX).write_text("{}")
+    index.attach(directory, "speedy", wheel.path, buildinfo.SUFFIX)
 
     def get(_session: requests.Session, url: str, *, timeout: float) -> requests.Response:
         assert timeout > 0
@@ -57,7 +57,7 @@ def test_what_is_served_stays_and_the_release_is_added(tmp_path: Path, served: P
     after = json.loads((tmp_path / "site" / "speedy" / "index.json").read_text())["files"]
     assert after[0] == before[0]  # the time of its upload, too
     assert [entry["filename"] for entry in after] == [before[0]["filename"], new.path.name]
-    beside = before[0]["filename"] + inputs.SUFFIX
+    beside = before[0]["filename"] + buildinfo.SUFFIX
     assert (tmp_path / "site" / "speedy" / beside).is_file()
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from freewheel.console import Board
+from freewheel.base.console import Board
+from freewheel.base.workspace import Workspace
 from freewheel.machine.interpreter import Interpreter
 from freewheel.proof import soaking
 from freewheel.proof.programs import Outcome
 from freewheel.proof.soaking import Soaked, soak
-from freewheel.workspace import Workspace
 from tests.unit.wheelmaker import ANY_TAG, as_verified, make_wheel
 
 HERE = Interpreter(

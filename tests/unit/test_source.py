@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from freewheel.errors import FetchError
-from freewheel.recipe import Release
-from freewheel.source import (
+from freewheel.base.errors import FetchError
+from freewheel.build.source import (
     SourceArchive,
     configured_places,
     fetch,
     parse_pip_settings,
     unpack,
 )
+from freewheel.recipe.recipe import Release
 
 
 def archive(*members: tarfile.TarInfo) -> bytes:

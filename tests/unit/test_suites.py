@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from freewheel.errors import ProofError
-from freewheel.process import Ended
-from freewheel.proof import suites
-from freewheel.proof.suite_results import (
+from freewheel.base.errors import ProofError
+from freewheel.base.process import Ended
+from freewheel.proof.suite import running
+from freewheel.proof.suite.results import (
     Case,
     Comparison,
     Ending,
@@ -21,8 +21,8 @@ from freewheel.proof.suite_results import (
     differing,
     fold,
 )
-from freewheel.recipe import load_recipes
-from freewheel.suite import Known, Pass, Suite
+from freewheel.recipe.recipe import load_recipes
+from freewheel.recipe.suite import Known, Pass, Suite
 from tests.unit.test_inputs import RECIPE, RELEASE, gather
 
 ROOT = Path(__file__).parents[2]
@@ -157,8 +157,8 @@ def test_half_a_line_at_the_end_of_a_record_is_left_out(tmp_path: Path) -> None:
     record = tmp_path / "record.jsonl"
     record.write_text(json.dumps(death(-9)) + '\n{"kind": "rep')
 
-    assert suites._read_record(record) == [death(-9)]
-    assert suites._read_record(tmp_path / "none.jsonl") == []
+    assert running._read_record(record) == [death(-9)]
+    assert running._read_record(tmp_path / "none.jsonl") == []
 
 
 def test_a_result_survives_json() -> None:
@@ -249,12 +249,12 @@ def test_what_differs_is_repeated_and_nothing_else() -> None:
         asked.append(only)
         return result(b=GOOD), result(b=GOOD)
 
-    found = suites.settle(result(a=GOOD, b=GOOD), result(a=GOOD, b=BAD), again, PART)
-    assert asked == [("b",)] * suites.RERUNS
+    found = running.settle(result(a=GOOD, b=GOOD), result(a=GOOD, b=BAD), again, PART)
+    assert asked == [("b",)] * running.RERUNS
     assert [difference.id for difference in found.flaky] == ["b"]
 
     asked.clear()
-    suites.settle(result(a=BAD), result(a=BAD), again, PART)
+    running.settle(result(a=BAD), result(a=BAD), again, PART)
     assert asked == []
 
 
@@ -362,7 +362,7 @@ ENDED = Ended(returncode=0, said="what pytest said", seconds=1.0)
 
 @pytest.mark.parametrize("status", [0, 1])
 def test_a_run_that_came_to_its_end_is_taken(status: int) -> None:
-    suites._check_end(WHEEL, [end(status)], ENDED, only=())
+    running._check_end(WHEEL, [end(status)], ENDED, only=())
 
 
 @pytest.mark.parametrize(
@@ -378,13 +378,13 @@ def test_a_run_that_did_not_come_to_its_end_proves_nothing(
     lines: list[dict[str, Any]], ended: Ended, problem: str
 ) -> None:
     with pytest.raises(ProofError, match="did not come to its end") as caught:
-        suites._check_end(WHEEL, lines, ended, only=())
+        running._check_end(WHEEL, lines, ended, only=())
     assert problem in caught.value.problems
     assert caught.value.output == "what pytest said"
 
 
 def test_a_repetition_may_find_no_test() -> None:
-    suites._check_end(WHEEL, [end(5)], ENDED, only=["t"])
+    running._check_end(WHEEL, [end(5)], ENDED, only=["t"])
 
 
 def gil_warning(module: str) -> dict[str, Any]:
@@ -396,8 +396,8 @@ ON = report("call", "passed") | {"gil": True}
 
 
 def test_a_module_of_the_project_that_turns_the_gil_on_is_a_finding() -> None:
-    assert suites._gil_culprit(WHEEL, [report("call", "passed")], "speedy") == ""
-    found = suites._gil_culprit(WHEEL, [gil_warning("speedy.fast"), ON], "speedy")
+    assert running._gil_culprit(WHEEL, [report("call", "passed")], "speedy") == ""
+    found = running._gil_culprit(WHEEL, [gil_warning("speedy.fast"), ON], "speedy")
     assert found == "speedy.fast"
 
 
@@ -406,7 +406,7 @@ def test_anything_else_that_turns_the_gil_on_ends_the_proof(modules: list[str]) 
     lines = [*map(gil_warning, modules), ON]
 
     with pytest.raises(ProofError, match="GIL was turned on") as caught:
-        suites._gil_culprit(WHEEL, lines, "speedy")
+        running._gil_culprit(WHEEL, lines, "speedy")
     assert (", ".join(sorted(modules)) or "unknown") in caught.value.problems[0]
     assert "seen in t" in caught.value.problems
 
@@ -416,12 +416,12 @@ def test_the_project_must_come_out_of_the_wheel(tmp_path: Path) -> None:
     outside = report("call", "passed") | {"file": str(tmp_path / "run/speedy/__init__.py")}
     neither = report("call", "passed") | {"file": None}
 
-    suites._check_origin(WHEEL, [neither, inside], tmp_path / "env", only=())
-    suites._check_origin(WHEEL, [neither], tmp_path / "env", only=["t"])
+    running._check_origin(WHEEL, [neither, inside], tmp_path / "env", only=())
+    running._check_origin(WHEEL, [neither], tmp_path / "env", only=["t"])
     with pytest.raises(ProofError, match=r"(?s)did not test.*run/speedy"):
-        suites._check_origin(WHEEL, [inside, outside], tmp_path / "env", only=["t"])
+        running._check_origin(WHEEL, [inside, outside], tmp_path / "env", only=["t"])
     with pytest.raises(ProofError, match="nothing imported it"):
-        suites._check_origin(WHEEL, [neither], tmp_path / "env", only=())
+        running._check_origin(WHEEL, [neither], tmp_path / "env", only=())
 
 
 def test_upstreams_own_tests_take_the_place_of_those_in_the_wheel(tmp_path: Path) -> None:
@@ -431,7 +431,7 @@ def test_upstreams_own_tests_take_the_place_of_those_in_the_wheel(tmp_path: Path
     write_tree(cache, {"test_a.py": "a patch's"})
     (installed / "test_a.py").hardlink_to(cache / "test_a.py")
 
-    suites.put_back(tests, installed)
+    running.put_back(tests, installed)
     assert read_tree(installed) == {
         "test_a.py": "upstream's",
         "sub/test_b.py": "b",
@@ -456,14 +456,14 @@ def read_tree(root: Path) -> dict[str, str]:
 
 def test_a_recipe_that_says_nothing_of_a_suite_is_named() -> None:
     with pytest.raises(ProofError, match="does not say how to run"):
-        suites.chosen_pass(RECIPE, RELEASE, parallel=False)
+        running.chosen_pass(RECIPE, RELEASE, parallel=False)
     with pytest.raises(ProofError, match="no part of speedy's suite runs in parallel"):
-        suites.chosen_pass(replace(RECIPE, suite=SUITE), RELEASE, parallel=True)
+        running.chosen_pass(replace(RECIPE, suite=SUITE), RELEASE, parallel=True)
 
 
 def test_the_digest_follows_what_a_result_depends_on_and_no_reason_for_a_failure() -> None:
     def digest(suite: Suite) -> str:
-        return suites.suite_digest(replace(RECIPE, suite=suite), RELEASE, parallel=False)
+        return running.suite_digest(replace(RECIPE, suite=suite), RELEASE, parallel=False)
 
     known = Known(tests=("*",), reason="because it is so")
     assert digest(SUITE) == digest(replace(SUITE, ordinary=replace(PART, failing=(known,))))
@@ -479,4 +479,4 @@ def test_every_recipe_of_this_checkout_has_a_suite_in_both_passes() -> None:
     for recipe in load_recipes(ROOT / "recipes", ROOT / "patches"):
         for release in recipe.releases:
             for parallel in (False, True):
-                assert suites.chosen_pass(recipe, release, parallel=parallel).tests
+                assert running.chosen_pass(recipe, release, parallel=parallel).tests

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from freewheel import targets
-from freewheel.errors import BuildError
+from freewheel.base.errors import BuildError
+from freewheel.build.wheel import Container, cibuildwheel_config, host_target, native_config
 from freewheel.machine import native
 from freewheel.machine.engine import Engine
 from freewheel.machine.image import BuilderImage, acceptable_identities, native_builder
-from freewheel.recipe import Recipe, Release, load_recipes
-from freewheel.targets import Limit, Targets
-from freewheel.wheel import Container, cibuildwheel_config, host_target, native_config
+from freewheel.recipe import targets
+from freewheel.recipe.recipe import Recipe, Release, load_recipes
+from freewheel.recipe.targets import Limit, Targets
 
 ROOT = Path(__file__).parents[2]
 RECIPES = load_recipes(ROOT / "recipes", ROOT / "patches")

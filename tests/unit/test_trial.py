@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from freewheel import files
-from freewheel.errors import ProofError
+from freewheel.base import files
+from freewheel.base.errors import ProofError
 from freewheel.machine.interpreter import Interpreter
 from freewheel.proof.programs import Outcome, Stress
 from freewheel.proof.trial import (

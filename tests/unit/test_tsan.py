@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from freewheel.errors import ProofError
+from freewheel.base.errors import ProofError
 from freewheel.machine import debian, tsan
 
 

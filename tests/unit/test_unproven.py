@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from freewheel import pipeline
-from freewheel.errors import ProofError, UnprovenError
-from freewheel.proof import commands
-from freewheel.recipe import Recipe, load_recipes
-from freewheel.verify import VerifiedWheel
-from freewheel.workspace import Workspace
+from freewheel.base.errors import ProofError, UnprovenError
+from freewheel.base.workspace import Workspace
+from freewheel.build import finished
+from freewheel.build.job import Job
+from freewheel.build.verify import VerifiedWheel
+from freewheel.commands import proof
+from freewheel.recipe.recipe import Recipe, load_recipes
 from tests.unit.wheelmaker import as_verified, make_record, make_wheel
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +41,7 @@ def test_a_wheel_that_is_not_proven_is_left_out_with_the_reason(
 ) -> None:
     proven, unproven = built(workspace, PROVEN), built(workspace, UNPROVEN)
 
-    left = pipeline.without_unproven(workspace, [HTTPTOOLS], [proven, unproven])
+    left = finished.without_unproven(workspace, [HTTPTOOLS], [proven, unproven])
 
     assert left == [proven]
     said = capsys.readouterr().out
@@ -51,24 +52,22 @@ def test_a_wheel_that_is_not_proven_is_left_out_with_the_reason(
 
 def test_where_none_is_left_nothing_is_published(workspace: Workspace) -> None:
     with pytest.raises(UnprovenError, match="no wheel of a target that is proven"):
-        pipeline.without_unproven(workspace, [HTTPTOOLS], [built(workspace, UNPROVEN)])
+        finished.without_unproven(workspace, [HTTPTOOLS], [built(workspace, UNPROVEN)])
 
 
-def job(recipe: Recipe, target: str) -> pipeline.Job:
-    return pipeline.Job(
-        recipe=recipe, release=recipe.default_release, baseline=False, target=target
-    )
+def job(recipe: Recipe, target: str) -> Job:
+    return Job(recipe=recipe, release=recipe.default_release, baseline=False, target=target)
 
 
 def test_the_proof_refuses_what_it_does_not_run_on(capsys: pytest.CaptureFixture[str]) -> None:
     other = replace(HTTPTOOLS, name="other")
     proven, unproven = job(HTTPTOOLS, PROVEN), job(other, UNPROVEN)
 
-    assert commands._provable([proven, unproven]) == [proven]
+    assert proof._provable([proven, unproven]) == [proven]
     version = other.default_release.local_version
     assert f"left out: other {version} on cp314t-musllinux_x86_64: the proof" in (
         capsys.readouterr().err
     )
     with pytest.raises(ProofError, match="does not run on this target") as caught:
-        commands._provable([unproven])
+        proof._provable([unproven])
     assert "none of the runners has musl" in str(caught.value)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from freewheel.errors import UpstreamError
+from freewheel.base.errors import UpstreamError
 from freewheel.upkeep.upstream import fits, offer_of, offers
 from tests.unit.indexmaker import make_index
 

@@ -1,14 +1,13 @@
 """Checks on a finished wheel: each fault gives its own code, and a sound wheel gives none."""
 
-import ast
-import re
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from freewheel import files, sbom, verify
-from freewheel.archives import record_digest
+from freewheel.base import files
+from freewheel.base.archives import record_digest
+from freewheel.build import sbom, verify
 from tests.unit.sbommaker import EXTENSION, MEMBERS, TARGET, make_contents
 from tests.unit.wheelmaker import LINUX_TAG, make_wheel
 
@@ -249,50 +248,3 @@ def test_a_recalled_wheel_has_the_bytes_that_were_verified(tmp_path: Path) -> No
     assert found.sha256 == digest
     path.write_bytes(b"other")
     assert verify.recall(path, project="speedy", version=VERSION, sha256=digest) is None
-
-
-@pytest.mark.parametrize(
-    ("kind", "home"),
-    [("VerifiedWheel", "verify.py"), ("CertifiedWheel", "certificate.py")],
-)
-def test_what_is_trusted_is_made_in_one_module_only(kind: str, home: str) -> None:
-    package = Path(verify.__file__).parent
-    makers = [
-        path.name
-        for path in package.rglob("*.py")
-        if re.search(rf"(?<!class )\b{kind}\(", path.read_text(encoding="utf-8"))
-    ]
-
-    assert makers == [home]
-
-
-def used_names(path: Path) -> set[str]:
-    """Every name, and every attribute with what it is taken from, that a module's code uses."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return {
-        ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Name | ast.Attribute)
-    }
-
-
-@pytest.mark.parametrize(
-    ("names", "home"),
-    [
-        (
-            {"subprocess.run", "subprocess.Popen", "os.system", "os.execv"},
-            # The others run in the interpreter that a wheel is tested with.
-            {"process.py", "limits.py", "rate.py"},
-        ),
-        (
-            {"print", "sys.stdout", "sys.stderr", "sys.stdout.write"},
-            {"console.py", "importing.py", "rate.py"},
-        ),
-        ({"sys.exit", "SystemExit", "os._exit", "exit"}, {"cli.py"}),
-    ],
-)
-def test_starting_children_printing_and_exiting_have_one_home(
-    names: set[str], home: set[str]
-) -> None:
-    package = Path(verify.__file__).parent
-    found = {path.name for path in package.rglob("*.py") if used_names(path) & names}
-
-    assert found <= home

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from freewheel.console import Board
-from freewheel.recipe import load_recipes
+from freewheel.base.console import Board
+from freewheel.base.workspace import Workspace
+from freewheel.recipe.recipe import load_recipes
 from freewheel.upkeep import watch, watch_report
 from freewheel.upkeep.fitting import Fit, State
 from freewheel.upkeep.watch import Evidence, Newer, Watched
-from freewheel.workspace import Workspace
 from tests.unit.indexmaker import make_index
 
 ROOT = Path(__file__).parents[2]

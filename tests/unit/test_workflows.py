@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from freewheel.recipe import load_recipes
+from freewheel.recipe.recipe import load_recipes
 from freewheel.release.matrix import Gate, entries
 
 ROOT = Path(__file__).parents[2]

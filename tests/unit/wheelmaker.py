@@ -11,9 +11,10 @@ from pathlib import Path
 
 from packaging.utils import parse_wheel_filename
 
-from freewheel import files, inputs
+from freewheel.base import files
+from freewheel.build import buildinfo
+from freewheel.build.verify import VerifiedWheel
 from freewheel.proof.certificate import CertifiedWheel
-from freewheel.verify import VerifiedWheel
 
 LINUX_TAG = "cp314-cp314t-manylinux_2_17_x86_64"
 ANY_TAG = "py3-none-any"
@@ -59,10 +60,12 @@ def make_wheel(
     return path
 
 
-def make_record(wheel: Path, target: str = "cp314t-manylinux_x86_64", **more: str) -> inputs.Record:
+def make_record(
+    wheel: Path, target: str = "cp314t-manylinux_x86_64", **more: str
+) -> buildinfo.Record:
     """A wheel's buildinfo, written beside it; project and version are those of the file name."""
     name, _, _, _ = parse_wheel_filename(wheel.name)
-    record = inputs.Record(
+    record = buildinfo.Record(
         wheel=wheel,
         project=name,
         version=wheel.name.split("-")[1],
@@ -71,7 +74,7 @@ def make_record(wheel: Path, target: str = "cp314t-manylinux_x86_64", **more: st
         inputs={"target": target, **more},
         details={},
     )
-    inputs.write_record(record)
+    buildinfo.write_record(record)
     return record
 
 

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from freewheel import console, files, process
-from freewheel.archives import unpack_tar
-from freewheel.errors import CommandFailed, ProofError
+from freewheel.base import console, files, process
+from freewheel.base.archives import unpack_tar
+from freewheel.base.errors import CommandFailed, ProofError
+from freewheel.base.workspace import Workspace
 from freewheel.machine import debian, interpreter
 from freewheel.machine.cpython import CPython, archive_of, obtain_cpython
 from freewheel.machine.host import processors
 from freewheel.machine.interpreter import Interpreter
 from freewheel.machine.local_image import PACKAGES
-from freewheel.workspace import Workspace
 
 _BUILD_TIMEOUT = 3600.0  # seconds
 

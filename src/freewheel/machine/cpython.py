@@ -8,9 +8,9 @@ from functools import cache
 from importlib.resources import files as resources
 from pathlib import Path
 
-from freewheel import console, files
+from freewheel.base import console, files
+from freewheel.base.workspace import Workspace
 from freewheel.machine import debian
-from freewheel.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from freewheel import console, files, process
-from freewheel.errors import CommandFailed, FreewheelError
+from freewheel.base import console, files, process
+from freewheel.base.errors import CommandFailed, FreewheelError
 
 FAMILIES = ("debian", "ubuntu")
 _APT_HELPER = "/usr/lib/apt/apt-helper"

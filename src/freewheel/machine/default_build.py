@@ -14,12 +14,12 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from freewheel import files, process
-from freewheel.errors import CommandFailed, ProofError
+from freewheel.base import files, process
+from freewheel.base.errors import CommandFailed, ProofError
+from freewheel.base.workspace import Workspace
 from freewheel.machine.compiled import Variant, compiled, obtain_source
 from freewheel.machine.cpython import CPython, pinned_cpythons
 from freewheel.machine.interpreter import Interpreter
-from freewheel.workspace import Workspace
 
 _VARIANT = Variant(
     name="with the GIL",

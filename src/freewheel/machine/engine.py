@@ -19,11 +19,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from freewheel import files, process
-from freewheel.errors import CommandFailed, EngineError
+from freewheel.base import files, process
+from freewheel.base.errors import CommandFailed, EngineError
+from freewheel.base.workspace import Workspace
 from freewheel.machine import debian
 from freewheel.machine.host import Host, containers_conf, look_at_host, read_text
-from freewheel.workspace import Workspace
 
 OWNER_LABEL = "freewheel.owner"
 PACKAGES = ("podman", "runc")

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from importlib.resources import files as resources
 from typing import Literal
 
-from freewheel import console
-from freewheel.errors import CommandFailed, ImageError
+from freewheel.base import console
+from freewheel.base.errors import CommandFailed, ImageError
+from freewheel.base.workspace import Workspace
 from freewheel.machine import local_image, native
 from freewheel.machine.engine import Engine
-from freewheel.targets import in_container
-from freewheel.workspace import Workspace
+from freewheel.recipe.targets import in_container
 
 _POLICY = {"manylinux": "manylinux_2_28", "musllinux": "musllinux_1_2"}
 _PULL_TIMEOUT = 900.0  # seconds to bring about half a gigabyte

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from freewheel import console, files, process
-from freewheel.errors import CommandFailed, FreewheelError, InterpreterError
+from freewheel.base import console, files, process
+from freewheel.base.errors import CommandFailed, FreewheelError, InterpreterError
+from freewheel.base.workspace import Workspace
 from freewheel.machine import debian, local_image
 from freewheel.machine.engine import Engine, find_engine
-from freewheel.workspace import Workspace
 
 _PREFIX = "/opt/python/cp314-cp314t"  # in every builder image
 _MODULES = ("bz2", "ctypes", "ensurepip", "lzma", "sqlite3", "ssl", "venv", "zlib")

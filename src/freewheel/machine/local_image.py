@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from importlib.resources import files as resources
 from pathlib import Path
 
-from freewheel import console, files, process
-from freewheel.errors import CommandFailed, FetchError, ImageError
+from freewheel.base import console, files, process
+from freewheel.base.errors import CommandFailed, FetchError, ImageError
+from freewheel.base.workspace import Workspace
 from freewheel.machine import debian
 from freewheel.machine.cpython import archive_of, obtain_cpython, pinned_cpythons
 from freewheel.machine.engine import Engine
-from freewheel.requirements import fetch_requirements
-from freewheel.workspace import Workspace
+from freewheel.machine.requirements import fetch_requirements
 
 _TOOLS = {"mmdebstrap": "mmdebstrap", "xz-utils": "xz"}  # package: its program
 PACKAGES = (  # what CPython and the wheels are compiled with

@@ -10,8 +10,8 @@ import tomllib
 from dataclasses import dataclass
 from importlib.resources import files as resources
 
-from freewheel import process
-from freewheel.errors import CommandFailed, ImageError
+from freewheel.base import process
+from freewheel.base.errors import CommandFailed, ImageError
 
 _LOOK_TIMEOUT = 60.0  # seconds
 

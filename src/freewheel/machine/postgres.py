@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from freewheel import process
-from freewheel.errors import CommandFailed, PostgresError
+from freewheel.base import process
+from freewheel.base.errors import CommandFailed, PostgresError
 from freewheel.machine import debian
 from freewheel.machine.host import free_port
 

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from freewheel import process
-from freewheel.errors import RedisError
+from freewheel.base import process
+from freewheel.base.errors import RedisError
 from freewheel.machine import debian
 from freewheel.machine.host import free_port
 

@@ -14,13 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from freewheel import files, process
-from freewheel.errors import CommandFailed, ProofError
+from freewheel.base import files, process
+from freewheel.base.errors import CommandFailed, ProofError
+from freewheel.base.workspace import Workspace
 from freewheel.machine import debian
 from freewheel.machine.compiled import Variant, compiled, obtain_source
 from freewheel.machine.cpython import CPython
 from freewheel.machine.interpreter import Interpreter
-from freewheel.workspace import Workspace
 
 # From 18 on, the runtime starts the program again without ASLR where the kernel's is too random
 # for it; an older one then ends with "unexpected memory mapping", but not each time.

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from freewheel.errors import ProbeError
+from freewheel.base.errors import ProbeError
+from freewheel.base.workspace import Workspace
+from freewheel.build.patches import Patch, read_series
+from freewheel.build.verify import BaselineWheel, VerifiedWheel
 from freewheel.machine.interpreter import Interpreter
-from freewheel.patches import Patch, read_series
 from freewheel.proof.programs import Probe, Programs, load_programs
 from freewheel.proof.trial import Environment, make_environment
-from freewheel.recipe import Recipe, Release
-from freewheel.verify import BaselineWheel, VerifiedWheel
-from freewheel.workspace import Workspace
+from freewheel.recipe.recipe import Recipe, Release
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,11 +15,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from freewheel import files
-from freewheel.errors import CertificateError
+from freewheel.base import files
+from freewheel.base.errors import CertificateError
+from freewheel.build.verify import VerifiedWheel
 from freewheel.proof import control
 from freewheel.proof.programs import Programs
-from freewheel.verify import VerifiedWheel
 
 SUFFIX = ".certificate.json"
 SCHEMA_ID: Literal["urn:freewheel:certificate:1"] = "urn:freewheel:certificate:1"

@@ -12,13 +12,15 @@ from pathlib import Path
 
 from uv import find_uv_bin
 
-from freewheel import files, inputs, patches, process, sdist, source
-from freewheel.errors import CommandFailed, ProofError
+from freewheel.base import files, process
+from freewheel.base.errors import CommandFailed, ProofError
+from freewheel.base.workspace import Workspace
+from freewheel.build import buildinfo, patches, sdist, source
+from freewheel.build.wheel import host_target
+from freewheel.machine import requirements
 from freewheel.machine.interpreter import Interpreter
-from freewheel.recipe import Recipe, Release
-from freewheel.requirements import fetch_requirements
-from freewheel.wheel import host_target
-from freewheel.workspace import Workspace
+from freewheel.machine.requirements import fetch_requirements
+from freewheel.recipe.recipe import Recipe, Release
 
 _BUILD_TIMEOUT = 1800.0  # seconds
 
@@ -83,7 +85,9 @@ class Compilation:
         target = host_target(self.recipe, self.release)
         version = self.version
         content = {
-            **inputs.gather(self.recipe, self.release, self.series, version=version, target=target),
+            **buildinfo.gather(
+                self.recipe, self.release, self.series, version=version, target=target
+            ),
             **self.identity,
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -140,5 +144,5 @@ class Compilation:
             shutil.rmtree(directory / name)
 
     def _wheelhouse(self, target: str | None) -> Path:
-        lock = inputs.BUILD_REQUIREMENTS
+        lock = requirements.BUILD_REQUIREMENTS
         return fetch_requirements(lock, self.workspace.requirements, target=target)

@@ -6,19 +6,20 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from freewheel import __version__, files
+from freewheel import __version__
+from freewheel.base import files
+from freewheel.build.patches import Patch
+from freewheel.build.verify import BaselineWheel, VerifiedWheel
 from freewheel.machine.facts import Facts
 from freewheel.machine.interpreter import Interpreter
-from freewheel.patches import Patch
 from freewheel.proof import certificate as form
 from freewheel.proof import control
 from freewheel.proof.programs import Probe, Stress
-from freewheel.proof.races import Origin
-from freewheel.proof.sanitizer import SanitizerResult, describe
-from freewheel.proof.scaling import Figure
-from freewheel.proof.suite_results import Comparison
-from freewheel.recipe import Release
-from freewheel.verify import BaselineWheel, VerifiedWheel
+from freewheel.proof.races.reports import Origin
+from freewheel.proof.races.sanitizer import SanitizerResult, describe
+from freewheel.proof.speed.scaling import Figure
+from freewheel.proof.suite.results import Comparison
+from freewheel.recipe.recipe import Release
 
 _GIL_CHECK = "FW203"  # after all imports the GIL is still off
 

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from freewheel import files
+from freewheel.base import files
 from freewheel.proof.programs import EXIT_CODES
 
 _SCHEMA = 1

@@ -25,7 +25,7 @@ from pydantic import (
     ValidationError,
 )
 
-from freewheel.errors import ProbeError
+from freewheel.base.errors import ProbeError
 
 
 class Outcome(StrEnum):

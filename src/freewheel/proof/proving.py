@@ -15,29 +15,25 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from freewheel import files, git, index
-from freewheel.console import Board
-from freewheel.errors import CertificateError
+from freewheel.base import files, git
+from freewheel.base.console import Board
+from freewheel.base.errors import CertificateError
+from freewheel.base.workspace import Workspace
+from freewheel.build import index
 from freewheel.machine import facts
 from freewheel.machine.interpreter import find_interpreter
-from freewheel.proof import certificate, control, scaling
+from freewheel.proof import certificate, control
 from freewheel.proof.cases import Case, environments_of
 from freewheel.proof.issuing import Evidence, StressFinding, SuiteFinding, issue
 from freewheel.proof.kept import Kept, Subject, harness_digest
 from freewheel.proof.programs import Outcome, Probe, Program, Stress
-from freewheel.proof.sanitizer import SanitizerResult
-from freewheel.proof.sanitizing import known_races
-from freewheel.proof.scaling import Figure
+from freewheel.proof.races.sanitizer import SanitizerResult, known_races
 from freewheel.proof.services import running_services, services_of
-from freewheel.proof.suite_results import Comparison
-from freewheel.proof.suites import Wheels, chosen_pass, prove_suite, suite_digest
-from freewheel.proof.trial import (
-    Environment,
-    Run,
-    run_program,
-    run_stress,
-)
-from freewheel.workspace import Workspace
+from freewheel.proof.speed import scaling
+from freewheel.proof.speed.scaling import Figure
+from freewheel.proof.suite.results import Comparison
+from freewheel.proof.suite.running import Wheels, chosen_pass, prove_suite, suite_digest
+from freewheel.proof.trial import Environment, Run, run_program, run_stress
 
 # Each on both wheels. Much of their time they wait, for a server or for a second to pass.
 _SUITES_AT_ONCE = 2

@@ -15,11 +15,12 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from packaging.version import Version
 
-from freewheel import files, inputs
-from freewheel.errors import CertificateError
+from freewheel.base import files
+from freewheel.base.errors import CertificateError
+from freewheel.base.workspace import Workspace
+from freewheel.build import buildinfo
 from freewheel.proof import certificate
-from freewheel.recipe import Recipe, versions_of
-from freewheel.workspace import Workspace
+from freewheel.recipe.recipe import Recipe, versions_of
 
 _TEMPLATE = "report.html.jinja"
 _NO_CERTIFICATE = "it was not put to the proof, or did not stand it"
@@ -41,7 +42,7 @@ def write(workspace: Workspace, recipes: Iterable[Recipe]) -> Path:
     built = versions_of(recipes)
     certificates: list[certificate.Certificate] = []
     uncertified: list[Uncertified] = []
-    for record in inputs.read_records(workspace.wheels):
+    for record in buildinfo.read_records(workspace.wheels):
         if (record.project, record.version) not in built:
             continue
         path = certificate.path_of(record.wheel)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from uv import find_uv_bin
 
-from freewheel import files, process
-from freewheel.errors import CommandFailed, ProofError
+from freewheel.base import files, process
+from freewheel.base.errors import CommandFailed, ProofError
 from freewheel.machine.interpreter import Interpreter, python_of
 from freewheel.proof.programs import EXIT_CODES, Outcome, Program, Stress
 

@@ -15,17 +15,19 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 
-from freewheel import files, inputs, provenance
-from freewheel.errors import ReleaseError, ReproduceError
+from freewheel.base import files
+from freewheel.base.errors import ReleaseError, ReproduceError
+from freewheel.build import buildinfo
 from freewheel.proof import certificate
-from freewheel.reproduce import explain
+from freewheel.trust import provenance
+from freewheel.trust.reproduce import explain
 
 DIGESTS = "FREEWHEEL_DIGESTS"  # the variable that holds the list, as JSON
 _OUTPUTS = "GITHUB_OUTPUT"  # names the file that a step's outputs are written to
 _Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 _Digests = TypeAdapter(Annotated[dict[str, _Digest], Field(min_length=1)])
 # What may lie beside a wheel, and goes wherever it goes.
-BESIDE = (inputs.SUFFIX, certificate.SUFFIX, provenance.SUFFIX)
+BESIDE = (buildinfo.SUFFIX, certificate.SUFFIX, provenance.SUFFIX)
 
 
 def agree(first: Path, second: Path) -> dict[str, str]:
@@ -85,7 +87,7 @@ def receive(sources: Path, wheels: Path, digests: Mapping[str, str] | None) -> l
 
 def _problems(path: Path, digests: Mapping[str, str] | None) -> Iterator[str]:
     digest = files.sha256(path)
-    record = inputs.read_record(path.with_name(path.name + inputs.SUFFIX))
+    record = buildinfo.read_record(path.with_name(path.name + buildinfo.SUFFIX))
     if record is None or (record.wheel.name, record.sha256) != (path.name, digest):
         yield f"{path.name}: no buildinfo that is about it lies beside it"
     if digests is not None and digests.get(path.name) != digest:

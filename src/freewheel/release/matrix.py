@@ -12,8 +12,8 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Any
 
-from freewheel.recipe import Recipe, Release
-from freewheel.targets import in_container
+from freewheel.recipe.recipe import Recipe, Release
+from freewheel.recipe.targets import in_container
 
 # GitHub's own runners, each a machine of the target's kind: nothing is emulated or cross-compiled.
 RUNNERS = {

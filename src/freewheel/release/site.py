@@ -19,13 +19,15 @@ import stamina
 from pydantic import StringConstraints, TypeAdapter
 from pypi_simple import ProjectPage
 
-from freewheel import console, files, index
-from freewheel.errors import PackageIndexError
+from freewheel.base import console, files
+from freewheel.base.errors import PackageIndexError
+from freewheel.base.workspace import PINS
+from freewheel.build import index
 from freewheel.proof.certificate import CertifiedWheel
 from freewheel.release.handover import BESIDE
 
 EARLIER = "FREEWHEEL_PAGES_URL"  # the variable that names the index as it is served now
-YANKED = Path(__file__).parents[1] / "pins" / "yanked.toml"
+YANKED = PINS / "yanked.toml"
 _Reason = Annotated[str, StringConstraints(min_length=1)]
 _Yanked = TypeAdapter(dict[Literal["wheels"], dict[str, _Reason]])
 _TIMEOUT = 60.0  # seconds without a byte

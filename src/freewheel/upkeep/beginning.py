@@ -15,14 +15,15 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
-from freewheel import files, source
-from freewheel.errors import UpstreamError
+from freewheel.base import files
+from freewheel.base.errors import UpstreamError
+from freewheel.base.workspace import Workspace
+from freewheel.build import source
 from freewheel.machine import native
-from freewheel.recipe import Recipe, Release, load_recipe
-from freewheel.targets import CANDIDATES
+from freewheel.recipe.recipe import Recipe, Release, load_recipe
+from freewheel.recipe.targets import CANDIDATES
 from freewheel.upkeep.recipe_text import quoted, release_lines
 from freewheel.upkeep.upstream import offer_of
-from freewheel.workspace import Workspace
 
 _PYTHON = "cp314t"
 _NOT_YET = "there is no proof on 3.15 yet"

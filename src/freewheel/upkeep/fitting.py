@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from freewheel import git
-from freewheel.patches import Patch
+from freewheel.base import git
+from freewheel.build.patches import Patch
 
 _OFFSET = re.compile(r"Hunk #(\d+) succeeded at (\d+) \(offset (-?\d+) lines?\)")
 _GONE = re.compile(r"^error: (?P<file>\S+): No such file or directory$", re.MULTILINE)

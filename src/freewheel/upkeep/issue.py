@@ -11,7 +11,7 @@ from typing import Any
 
 import requests
 
-from freewheel.errors import UpstreamError
+from freewheel.base.errors import UpstreamError
 from freewheel.upkeep.watch_report import DATA, REPORT
 
 TITLE = "Upstream has released something new"

@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from freewheel import files
-from freewheel.errors import UpstreamError
-from freewheel.recipe import Release, Vendored
+from freewheel.base import files
+from freewheel.base.errors import UpstreamError
+from freewheel.recipe.recipe import Release, Vendored
 
 _FIRST_RELEASE = re.compile(r'^\[releases\."', re.MULTILINE)
 

@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from freewheel import files, git, patches, process, source
-from freewheel.errors import PatchError, UpstreamError
-from freewheel.patches import Patch
-from freewheel.recipe import Recipe, Release, load_recipe
+from freewheel.base import files, git, process
+from freewheel.base.errors import PatchError, UpstreamError
+from freewheel.base.workspace import Workspace
+from freewheel.build import patches, source
+from freewheel.build.patches import Patch
+from freewheel.recipe.recipe import Recipe, Release, load_recipe
 from freewheel.upkeep.recipe_text import add_release
-from freewheel.workspace import Workspace
 
 _SERIES, _OLD, _NEW = "series", "old", "new"
 _IDENTITY = ("-c", "user.name=freewheel", "-c", "user.email=freewheel@localhost")

@@ -13,9 +13,9 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from packaging.version import InvalidVersion, Version
 from pypi_simple import DistributionPackage, NoSuchProjectError, ProjectPage, PyPISimple
 
-from freewheel.errors import UpstreamError
-from freewheel.recipe import Release
-from freewheel.source import Places, configured_places, local_path
+from freewheel.base.errors import UpstreamError
+from freewheel.build.source import Places, configured_places, local_path
+from freewheel.recipe.recipe import Release
 
 _TIMEOUT = 60.0  # seconds without a byte
 _ATTEMPTS = 4

@@ -18,19 +18,21 @@ from typing import Any
 
 from packaging.version import Version
 
-from freewheel import files, patches, pipeline, source
-from freewheel.console import Board
-from freewheel.errors import FreewheelError
+from freewheel.base import files
+from freewheel.base.console import Board
+from freewheel.base.errors import FreewheelError
+from freewheel.base.workspace import Workspace
+from freewheel.build import patches, pipeline, source
+from freewheel.build.job import Job
+from freewheel.build.wheel import host_target
 from freewheel.machine.interpreter import find_interpreter
 from freewheel.proof import control
 from freewheel.proof.programs import Probe, Programs, load_programs
 from freewheel.proof.services import running_services, services_of
 from freewheel.proof.trial import Environment, Run, make_environment, run_program
-from freewheel.recipe import Recipe, Release
+from freewheel.recipe.recipe import Recipe, Release
 from freewheel.upkeep.fitting import Fit, State, fit_series
 from freewheel.upkeep.upstream import Offer, offers
-from freewheel.wheel import host_target
-from freewheel.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,9 +175,7 @@ def _evidence(
     apart = replace(workspace, root=workspace.cache / "watch")
     both = replace(recipe, releases=(release, carried))
     jobs = [
-        pipeline.Job(
-            recipe=both, release=one, baseline=True, target=host_target(recipe, carried, None)
-        )
+        Job(recipe=both, release=one, baseline=True, target=host_target(recipe, carried, None))
         for one in (carried, release)
     ]
     built = pipeline.build(apart, jobs, board)

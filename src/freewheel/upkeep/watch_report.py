@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from freewheel import files
+from freewheel.base import files
 from freewheel.upkeep.fitting import Fit
 from freewheel.upkeep.watch import Newer, Watched
 

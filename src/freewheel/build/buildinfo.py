@@ -1,0 +1,152 @@
+"""What a wheel was made of, kept beside it, so that a build with nothing changed does no work."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from freewheel.base import files
+from freewheel.base.workspace import PACKAGE, PINS
+from freewheel.build.patches import Patch
+from freewheel.machine import requirements
+from freewheel.recipe.recipe import Recipe, Release
+
+SUFFIX = ".buildinfo.json"
+PUBLISHER = PINS / "publisher.toml"
+_SCHEMA = 1
+# The modules whose code shapes a wheel's bytes, or says whether it is any good. The others may
+# change without a new build.
+_PIPELINE = (
+    *("build/annotate", "base/archives", "build/importing", "build/patches", "build/sbom"),
+    *("build/sdist", "build/source", "build/verify", "build/wheel"),
+)
+_TOOLS = ("build", "cibuildwheel", "cyclonedx-python-lib")
+# Only known once an image is chosen; the manifest then follows from the identity.
+_OF_THE_IMAGE = ("image", "image manifest")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What lies beside a wheel: its digest, and the identity of each of its inputs by name.
+
+    ``details`` are for people and later stages: the image, the interpreter, the checks.
+    """
+
+    wheel: Path
+    project: str
+    version: str
+    sha256: str
+    size: int
+    inputs: Mapping[str, str]
+    details: Mapping[str, Any]
+
+
+def gather(
+    recipe: Recipe, release: Release, series: Sequence[Patch], *, version: str, target: str
+) -> dict[str, str]:
+    """Name and identity of every input but the image, which is only known once it is chosen."""
+    inputs = {
+        "version": version,
+        "target": target,
+        "source archive": release.sha256,
+        "recipe": _recipe_digest(recipe, release),
+        "build requirements": files.sha256(requirements.BUILD_REQUIREMENTS),
+        "publisher": files.sha256(PUBLISHER),
+        "pipeline": _pipeline_digest(),
+    }
+    inputs |= {tool: importlib.metadata.version(tool) for tool in _TOOLS}
+    inputs |= {f"patch {patch.name}": patch.sha256 for patch in series}
+    return inputs
+
+
+def changed(
+    recorded: Mapping[str, str], current: Mapping[str, str], *, images: Sequence[str]
+) -> list[str]:
+    """The names of the inputs that differ. ``images`` are the identities that are acceptable."""
+    names = [
+        name
+        for name in sorted(recorded.keys() | current.keys())
+        if name not in _OF_THE_IMAGE and recorded.get(name) != current.get(name)
+    ]
+    if recorded.get("image") not in images:
+        names.append("image")
+    return names
+
+
+def read_records(directory: Path) -> list[Record]:
+    """The records beside the wheels of a directory; what cannot be read counts as absent."""
+    paths = sorted(directory.glob(f"*{SUFFIX}"))
+    return [record for path in paths if (record := read_record(path))]
+
+
+def find_record(directory: Path, *, project: str, version: str, target: str) -> Record | None:
+    """The record of the wheel of that version for that target, if there is one."""
+    for record in read_records(directory):
+        found = (record.project, record.version, record.inputs.get("target"))
+        if found == (project, version, target):
+            return record
+    return None
+
+
+def write_record(record: Record) -> None:
+    """Put the record beside its wheel, in one step."""
+    content = {
+        "schema": _SCHEMA,
+        "wheel": record.wheel.name,
+        "project": record.project,
+        "version": record.version,
+        "sha256": record.sha256,
+        "size": record.size,
+        "inputs": dict(record.inputs),
+        "details": dict(record.details),
+    }
+    path = record.wheel.with_name(record.wheel.name + SUFFIX)
+    files.write_text(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+
+def read_record(path: Path) -> Record | None:
+    """The record in that file; None where it is absent, damaged or of another schema."""
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if content["schema"] != _SCHEMA:
+            return None
+        return Record(
+            wheel=path.with_name(content["wheel"]),
+            project=content["project"],
+            version=content["version"],
+            sha256=content["sha256"],
+            size=content["size"],
+            inputs=content["inputs"],
+            details=content["details"],
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _recipe_digest(recipe: Recipe, release: Release) -> str:
+    """Over the keys that shape the wheel; a new target or release does not touch the others."""
+    content = {
+        "import-name": recipe.import_name,
+        "version-file": str(recipe.version_file),
+        "version-pattern": recipe.version_pattern,
+        "generated": [str(path) for path in recipe.generated],
+        "epoch": release.source_date_epoch,
+        "source-url": recipe.source_url,
+        "vendored": [
+            (part.name, part.version, part.licence, str(part.path), part.purl)
+            for part in release.vendored
+        ],
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _pipeline_digest() -> str:
+    digest = hashlib.sha256()
+    for module in _PIPELINE:
+        digest.update((PACKAGE / f"{module}.py").read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,116 @@
+"""The lock of known-good wheels: which bytes came of which inputs, tracked beside the recipes.
+
+A wheel made of inputs that the lock has must have the bytes that the lock has: whoever builds it,
+and whenever. Inputs that the lock has not got make a new entry, which a person accepts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from freewheel.base import differences, files
+from freewheel.base.errors import KnownGoodError
+from freewheel.build.buildinfo import Record
+
+_SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One wheel that is known: ``builder`` is the identity of the image it was built in."""
+
+    project: str
+    version: str
+    target: str
+    builder: str
+    wheel: str
+    sha256: str
+    inputs: Mapping[str, str]
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What there is one entry for."""
+        return self.project, self.version, self.target, self.builder
+
+
+def entry_of(record: Record) -> Entry:
+    """What the lock would hold of a finished build."""
+    return Entry(
+        project=record.project,
+        version=record.version,
+        target=record.inputs["target"],
+        builder=record.inputs["image"],
+        wheel=record.wheel.name,
+        sha256=record.sha256,
+        inputs=dict(record.inputs),
+    )
+
+
+def read(path: Path) -> tuple[Entry, ...]:
+    """The entries of the lock; none where there is no file. Raises KnownGoodError."""
+    if not path.exists():
+        return ()
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if content["schema"] != _SCHEMA:
+            raise KnownGoodError(
+                f"{path.name} has schema {content['schema']}, this is for {_SCHEMA}",
+                hint="use the version of Freewheel that wrote it",
+            )
+        return tuple(Entry(**entry) for entry in content["wheels"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise KnownGoodError(
+            f"{path.name} cannot be read: {error}",
+            hint=f"restore it: git checkout -- {path}",
+        ) from error
+
+
+def judge(entries: Iterable[Entry], record: Record, *, at_hand: Sequence[Path]) -> bool:
+    """Whether the lock knows this wheel; False where its inputs are new.
+
+    Raises KnownGoodError where the inputs are known and the bytes are others. ``at_hand`` are
+    wheels that may be the known one, for saying what differs.
+    """
+    made = entry_of(record)
+    for entry in entries:
+        if entry.key != made.key or entry.inputs != made.inputs:
+            continue
+        if entry.sha256 == made.sha256:
+            return True
+        raise KnownGoodError(
+            f"{made.wheel}: the same inputs gave other bytes",
+            problems=[
+                f"known: {entry.sha256}",
+                f"now:   {made.sha256}",
+                *_differences(entry, record.wheel, at_hand),
+            ],
+            hint="something that is not an input reached the wheel; `nox -s reproduce` finds it",
+        )
+    return False
+
+
+def _differences(entry: Entry, wheel: Path, at_hand: Sequence[Path]) -> list[str]:
+    for path in at_hand:
+        if path != wheel and path.is_file() and files.sha256(path) == entry.sha256:
+            return differences.differences(path, wheel)
+    return ["the known wheel is not at hand, so what differs cannot be told"]
+
+
+def accept(path: Path, records: Iterable[Record]) -> list[Entry]:
+    """Write the entries of ``records`` into the lock; the ones that are new or were changed."""
+    with files.locked(path.with_name(f".{path.name}.lock"), what=str(path)):
+        entries = {entry.key: entry for entry in read(path)}
+        changed = []
+        for entry in map(entry_of, records):
+            if entries.get(entry.key) != entry:
+                entries[entry.key] = entry
+                changed.append(entry)
+        if changed:
+            wheels = [asdict(entries[key]) for key in sorted(entries)]
+            content = {"schema": _SCHEMA, "wheels": wheels}
+            files.write_text(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
+    return changed

@@ -1,0 +1,353 @@
+"""The pipeline: composes the stages, for several releases at once, and holds no logic of theirs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from freewheel.base import console, files, git
+from freewheel.base.console import Board
+from freewheel.base.errors import BusyError, FreewheelError
+from freewheel.base.workspace import Workspace
+from freewheel.build import (
+    annotate,
+    buildinfo,
+    index,
+    patches,
+    sdist,
+    source,
+    verify,
+    wheel,
+)
+from freewheel.build import known_good as known
+from freewheel.build.job import Job
+from freewheel.machine import requirements
+from freewheel.machine.engine import find_engine, remove_leftovers
+from freewheel.machine.image import (
+    BuilderImage,
+    acceptable_identities,
+    find_or_make_image,
+    native_builder,
+)
+from freewheel.machine.interpreter import Interpreter, find_interpreter
+from freewheel.machine.requirements import fetch_requirements
+from freewheel.recipe.recipe import Recipe, Release
+from freewheel.recipe.targets import in_container, runs_here
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a job: its wheel, or the error that ended it.
+
+    ``known_good`` says that the lock of known-good wheels has these bytes for these inputs;
+    ``seconds`` is the time that the job itself was worked on. ``changed`` names the inputs that
+    made a build necessary; it is empty for a fresh wheel and for a first build.
+    """
+
+    job: Job
+    wheel: verify.VerifiedWheel | verify.BaselineWheel | None = None
+    fresh: bool = False
+    known_good: bool = False
+    changed: tuple[str, ...] = ()
+    seconds: float = 0.0
+    error: FreewheelError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prepared:
+    """A job whose sdist is made."""
+
+    job: Job
+    series: tuple[patches.Patch, ...]
+    sdist: sdist.Sdist
+    inputs: dict[str, str]
+    scratch: Path
+    log: Path
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Builder:
+    """What all jobs of a run share; ``container`` is None where builds are native.
+
+    ``image`` is the container's, or what stands for it. ``place`` is where wheels are imported.
+    """
+
+    container: wheel.Container | None
+    image: BuilderImage
+    place: Interpreter | wheel.Container
+
+
+def plan(
+    recipes: Iterable[Recipe],
+    choose: Callable[[Recipe], Sequence[Release]],
+    *,
+    baseline: bool,
+    target: str | None = None,
+) -> list[Job]:
+    """The jobs for the releases that ``choose`` picks, for ``target`` or this machine's own."""
+    return [
+        Job(
+            recipe=recipe,
+            release=release,
+            baseline=baseline,
+            target=wheel.host_target(recipe, release, target),
+        )
+        for recipe in recipes
+        for release in choose(recipe)
+    ]
+
+
+def build(workspace: Workspace, jobs: Sequence[Job], board: Board) -> list[Outcome]:
+    """Bring each job's wheel into ``wheels/``, doing only what its inputs ask for.
+
+    One job's failure does not stop the others; it is in the job's outcome.
+    """
+    outcomes = {job.slug: _attempt(job, partial(_look, workspace, job)) for job in jobs}
+    stale = [job for job in jobs if not outcomes[job.slug].fresh and not outcomes[job.slug].error]
+    if stale:
+        with _alone(workspace):
+            for outcome in _build_stale(workspace, stale, board):
+                changed = outcomes[outcome.job.slug].changed
+                outcomes[outcome.job.slug] = replace(outcome, changed=changed)
+    return [outcomes[job.slug] for job in jobs]
+
+
+@contextmanager
+def _alone(workspace: Workspace) -> Iterator[None]:
+    """Hold the lock of builds; two at once would share the scratch space, and the processors."""
+    lock = workspace.locks / "build.lock"
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(files.locked(lock, what="a build", patience=0))
+        except BusyError:
+            console.note("another build is running; waiting for its end")
+            stack.enter_context(files.locked(lock, what="a build"))
+        yield
+
+
+def _build_stale(workspace: Workspace, jobs: Sequence[Job], board: Board) -> list[Outcome]:
+    """First all sdists, so that a patch that does not apply is known before an image is made."""
+    prepared: list[_Prepared] = []
+
+    def prepare(job: Job) -> Outcome:
+        def work() -> Outcome:
+            prepared.append(_prepare(workspace, job, board))
+            return Outcome(job=job)
+
+        return _attempt(job, work)
+
+    def finish(ready: _Prepared) -> Outcome:
+        return _attempt(ready.job, partial(_finish, workspace, ready, builder, board))
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        outcomes = [outcome for outcome in pool.map(prepare, jobs) if outcome.error]
+        if not prepared:
+            return outcomes
+        builder = _ready_builder(workspace, prepared[0].job.target, board)
+        outcomes += pool.map(finish, prepared)
+    return outcomes
+
+
+def _attempt(job: Job, work: Callable[[], Outcome]) -> Outcome:
+    """Run one job's work; its error becomes its outcome."""
+    try:
+        return work()
+    except FreewheelError as error:
+        return Outcome(job=job, error=error)
+
+
+def _look(workspace: Workspace, job: Job) -> Outcome:
+    """Whether the wheel is there already, made of the same inputs."""
+    directory = workspace.baseline if job.baseline else workspace.wheels
+    record = buildinfo.find_record(
+        directory, project=job.recipe.name, version=job.version, target=job.target
+    )
+    if record is None:
+        return Outcome(job=job)
+    changed = buildinfo.changed(
+        record.inputs, _inputs_of(job), images=acceptable_identities(job.target)
+    )
+    if changed:
+        return Outcome(job=job, changed=tuple(changed))
+    found = _recall(job, record)
+    if found is None:
+        return Outcome(job=job, changed=("the wheel itself",))
+    if isinstance(found, verify.BaselineWheel):
+        return Outcome(job=job, wheel=found, fresh=True)
+    index.add(workspace.simple, found)
+    index.attach(workspace.simple, record.project, record.wheel, buildinfo.SUFFIX)
+    known_good = _is_known_good(workspace, record)
+    return Outcome(job=job, wheel=found, known_good=known_good, fresh=True)
+
+
+def _recall(
+    job: Job, record: buildinfo.Record
+) -> verify.VerifiedWheel | verify.BaselineWheel | None:
+    names = {"project": record.project, "version": record.version, "sha256": record.sha256}
+    if job.baseline:
+        failures = record.details["failed checks"]
+        return verify.recall_baseline(record.wheel, **names, failures=failures)
+    return verify.recall(record.wheel, **names)
+
+
+def _inputs_of(job: Job) -> dict[str, str]:
+    series = () if job.baseline else patches.read_series(job.release)
+    return buildinfo.gather(job.recipe, job.release, series, version=job.version, target=job.target)
+
+
+def _prepare(workspace: Workspace, job: Job, board: Board) -> _Prepared:
+    """fetch, patch, sdist."""
+    started = time.monotonic()
+    scratch = files.empty_directory(workspace.work / job.slug)
+    log = workspace.logs / f"{job.slug}.log"
+    log.unlink(missing_ok=True)
+    with board.stage(job.title, "fetch"):
+        archive = source.fetch(job.release, workspace.sources)
+        wheelhouse = fetch_requirements(requirements.BUILD_REQUIREMENTS, workspace.requirements)
+    with board.stage(job.title, "patch"):
+        tree = source.unpack(archive, files.empty_directory(scratch / "tree"))
+        series = () if job.baseline else patches.read_series(job.release)
+        patched = patches.apply_series(tree, job.release, series)
+    with board.stage(job.title, "sdist"):
+        made = sdist.make_sdist(
+            patched,
+            job.recipe,
+            files.empty_directory(scratch / "sdist"),
+            baseline=job.baseline,
+            requirements=wheelhouse,
+            log=log,
+        )
+    return _Prepared(
+        job=job,
+        series=series,
+        sdist=made,
+        inputs=_inputs_of(job),
+        scratch=scratch,
+        log=log,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _ready_builder(workspace: Workspace, target: str, board: Board) -> _Builder:
+    if not in_container(target):
+        with board.stage("builder", "interpreter"):
+            place = find_interpreter(workspace)
+        return _Builder(container=None, image=native_builder(target), place=place)
+    with board.stage("builder", "container engine"):
+        engine = find_engine(workspace, may_install=True)
+        remove_leftovers(engine)
+    with board.stage("builder", "image"):
+        image = find_or_make_image(workspace, engine, target)
+    container = wheel.Container(engine=engine, image=image)
+    if not runs_here(target):
+        return _Builder(container=container, image=image, place=container)
+    with board.stage("builder", "interpreter"):
+        return _Builder(container=container, image=image, place=find_interpreter(workspace))
+
+
+def _requirements(workspace: Workspace, target: str) -> Path:
+    """The directory of build requirements for a container; for a native build, their lock."""
+    if not in_container(target):
+        return requirements.BUILD_REQUIREMENTS
+    return fetch_requirements(
+        requirements.BUILD_REQUIREMENTS, workspace.requirements, target=target
+    )
+
+
+def _finish(workspace: Workspace, ready: _Prepared, builder: _Builder, board: Board) -> Outcome:
+    """build, annotate, verify, and the way out of quarantine."""
+    job = ready.job
+    started = time.monotonic()
+    with board.stage(job.title, "wheel"):
+        built = wheel.build_wheel(
+            ready.sdist,
+            job.target,
+            files.empty_directory(ready.scratch / "wheel"),
+            container=builder.container,
+            requirements=_requirements(workspace, job.target),
+            log=ready.log,
+        )
+    with board.stage(job.title, "annotate"):
+        annotated = annotate.annotate(
+            built,
+            job.recipe,
+            ready.series,
+            files.empty_directory(ready.scratch / "annotated"),
+            image=builder.image,
+            requirements=requirements.BUILD_REQUIREMENTS,
+            publisher=buildinfo.PUBLISHER,
+        )
+    with board.stage(job.title, "verify"):
+        scratch = files.empty_directory(ready.scratch / "verify")
+        check = verify.check_baseline if job.baseline else verify.verify
+        checked = check(annotated, job.recipe, place=builder.place, scratch=scratch)
+    record = _record(ready, builder, checked, commit=git.clean_commit(workspace.root))
+    known_good = not job.baseline and _is_known_good(workspace, record)
+    placed = _place(workspace, checked)
+    buildinfo.write_record(replace(record, wheel=placed.path))
+    if not job.baseline:
+        index.attach(workspace.simple, record.project, placed.path, buildinfo.SUFFIX)
+    shutil.rmtree(ready.scratch)
+    seconds = ready.seconds + time.monotonic() - started
+    return Outcome(job=job, wheel=placed, known_good=known_good, seconds=seconds)
+
+
+def _is_known_good(workspace: Workspace, record: buildinfo.Record) -> bool:
+    """Whether the lock has these inputs with these bytes; with others, it raises."""
+    at_hand = [
+        workspace.wheels / record.wheel.name,
+        workspace.simple / record.project / record.wheel.name,
+    ]
+    return known.judge(known.read(workspace.known_good), record, at_hand=at_hand)
+
+
+def _place(
+    workspace: Workspace, wheel: verify.VerifiedWheel | verify.BaselineWheel
+) -> verify.VerifiedWheel | verify.BaselineWheel:
+    """The way out of quarantine.
+
+    The index decides first: what it refuses does not replace the wheel in ``wheels/`` either.
+    """
+    if isinstance(wheel, verify.BaselineWheel):
+        target = workspace.baseline / wheel.path.name
+    else:
+        index.add(workspace.simple, wheel)
+        target = workspace.wheels / wheel.path.name
+    files.copy(wheel.path, target)
+    return replace(wheel, path=target)
+
+
+def _record(
+    ready: _Prepared,
+    builder: _Builder,
+    wheel: verify.VerifiedWheel | verify.BaselineWheel,
+    *,
+    commit: str,
+) -> buildinfo.Record:
+    failures = wheel.failures if isinstance(wheel, verify.BaselineWheel) else ()
+    return buildinfo.Record(
+        wheel=wheel.path,
+        project=wheel.project,
+        version=wheel.version,
+        sha256=wheel.sha256,
+        size=wheel.size,
+        inputs=ready.inputs
+        | {"image": builder.image.identity, "image manifest": builder.image.manifest},
+        details={
+            "checks": verify.CHECKS,
+            "commit": commit,
+            "failed checks": failures,
+            "image": builder.image.origin,
+            "interpreter": builder.place.version
+            if isinstance(builder.place, Interpreter)
+            else "the image's",
+        },
+    )

@@ -1,0 +1,231 @@
+"""Stage *build*: cibuildwheel makes the wheel from the sdist; for Linux in a container, offline."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from freewheel.base import files, process
+from freewheel.base.errors import BuildError, CommandFailed
+from freewheel.build import source
+from freewheel.build.sdist import Sdist
+from freewheel.machine.engine import Engine
+from freewheel.machine.image import BuilderImage
+from freewheel.recipe.recipe import Recipe, Release
+from freewheel.recipe.targets import built_here, runs_here
+
+# Where the build requirements are seen inside the container.
+_REQUIREMENTS = "/freewheel/requirements"
+# cibuildwheel copies the sdist's tree there; the name must not reach debug information.
+_PROJECT = "/project"
+# The oldest macOS that CPython's own installer for each processor serves.
+_DEPLOYMENT_TARGETS = {"arm64": "11.0", "x86_64": "10.15"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wheel:
+    """A wheel in quarantine: as it was built, then annotated, not yet verified."""
+
+    path: Path
+    release: Release
+    version: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """Where wheels for Linux are built: an image, and the engine that has it."""
+
+    engine: Engine
+    image: BuilderImage
+
+
+def host_target(recipe: Recipe, release: Release, wanted: str | None = None) -> str:
+    """The target of the release that this machine builds: its own, or the one that is ``wanted``.
+
+    Raises BuildError where the recipe excludes it, or this machine cannot build it.
+    """
+    served = recipe.targets.of_release(release.version)
+    fits = [t for t in served if (t == wanted and built_here(t) if wanted else runs_here(t))]
+    if fits:
+        return fits[0]
+    excluded = recipe.targets.why_excluded(wanted, release.version) if wanted else ""
+    raise BuildError(
+        f"{recipe.name} {release.version} has no target "
+        + (f"{wanted} that this machine builds" if wanted else "that this machine runs"),
+        problems=[*([excluded] if excluded else []), f"build.targets: {', '.join(served)}"],
+        hint="build on another machine, or add the target to the recipe",
+    )
+
+
+def build_wheel(
+    sdist: Sdist,
+    target: str,
+    directory: Path,
+    *,
+    container: Container | None,
+    requirements: Path,
+    log: Path,
+) -> Wheel:
+    """Build ``sdist`` for ``target`` (a cibuildwheel build identifier) into ``directory``.
+
+    In a ``container``, ``requirements`` is a directory that is mounted read-only and is all that
+    the build may install. Without one, on macOS and Windows, it is the lock of the build
+    requirements, and pip fetches them by hash. Raises BuildError with the end of cibuildwheel's
+    output.
+    """
+    config = directory / "cibuildwheel.toml"
+    project: Path = sdist.path
+    if container:
+        text = cibuildwheel_config(sdist.release, target, container, requirements)
+    else:
+        # Unpacked here: cibuildwheel would choose a random name, which could reach the wheel.
+        archive = source.SourceArchive(path=sdist.path, release=sdist.release)
+        project = source.unpack(archive, files.empty_directory(directory / "project"))
+        text = native_config(sdist.release, target, requirements, project=project)
+    config.write_text(text, encoding="utf-8")
+    raw = files.empty_directory(directory / "raw")
+    # cibuildwheel is run as a program: its FatalError is no Exception, and would end this process.
+    command: list[str | Path] = [sys.executable, "-m", "cibuildwheel", "--only", target]
+    try:
+        process.run(
+            [*command, "--config-file", config, "--output-dir", raw, project],
+            cwd=None if container else project,
+            env={
+                **_clean_environment(),
+                **(container.engine.environment if container else {}),
+                **_epoch(sdist.release),
+            },
+            log=log,
+        )
+    except CommandFailed as error:
+        raise BuildError(
+            f"{sdist.release.project} {sdist.version}: cibuildwheel failed",
+            problems=[f"the whole log: {log}"],
+            hint="mend the cause, then run the same command again",
+            output=error.output,
+        ) from error
+    path = _only_wheel(raw, log)
+    return Wheel(path=path, release=sdist.release, version=sdist.version, target=target)
+
+
+# ----------------------------------------------------------------------------- the configurations
+
+
+def cibuildwheel_config(
+    release: Release, target: str, container: Container, requirements: Path
+) -> str:
+    """The whole configuration of a build in a container; what the project's own says is void."""
+    libc, _, machine = target.partition("-")[2].partition("_")
+    engine = container.engine
+    create_args = (
+        *engine.create_args,
+        "--network=none",
+        f"--volume={requirements}:{_REQUIREMENTS}:ro",
+    )
+    # A JSON string is a TOML basic string.
+    name = json.dumps(engine.name)
+    arguments = ", ".join(json.dumps(argument) for argument in create_args)
+    no_mount = "disable-host-mount = true"
+    return _toml(
+        [
+            'build-frontend = "build"',
+            "build-verbosity = 1",
+            f"{libc}-{machine}-image = {json.dumps(container.image.reference)}",
+            f"container-engine = {{ name = {name}, create-args = [{arguments}], {no_mount} }}",
+        ],
+        build_environment(release),
+    )
+
+
+def native_config(release: Release, target: str, lock: Path, *, project: Path) -> str:
+    """The whole configuration of a build on macOS or Windows, where there is no container.
+
+    cibuildwheel brings its own CPython, at the version and digest that it pins, and tools of its
+    own at pinned versions. The build requirements come by hash: with one hash in a list of
+    constraints, pip wants one for everything. Nothing may be grafted, so nothing is repaired on
+    Windows; delocate adds nothing by itself, and settles the tag on macOS.
+    """
+    arguments = json.dumps(["--dependency-constraints-txt", lock.as_posix()])
+    lines = [
+        f'build-frontend = {{ name = "build", args = {arguments} }}',
+        "build-verbosity = 1",
+    ]
+    if "-win_" in target:
+        return _toml([*lines, 'repair-wheel-command = ""'], _windows_environment(release))
+    return _toml(lines, _macos_environment(release, target.partition("-macosx_")[2], project))
+
+
+def _toml(lines: Sequence[str], environment: Mapping[str, str]) -> str:
+    every = [
+        "[tool.cibuildwheel]",
+        *lines,
+        "",
+        "[tool.cibuildwheel.environment]",
+        *(f"{name} = {json.dumps(value)}" for name, value in environment.items()),
+    ]
+    return "\n".join(every) + "\n"
+
+
+def _everywhere(release: Release) -> dict[str, str]:
+    """Variables that take away what could vary on any system."""
+    return {
+        "SOURCE_DATE_EPOCH": str(release.source_date_epoch),
+        "PYTHONHASHSEED": "0",
+        "TZ": "UTC",
+    }
+
+
+def build_environment(release: Release) -> Mapping[str, str]:
+    """The variables of a build in a container; each takes away something that could vary."""
+    return {
+        **_everywhere(release),
+        "LC_ALL": "C.UTF-8",
+        # CPPFLAGS, not CFLAGS: setuptools lets CFLAGS replace CPython's own -O3 -DNDEBUG.
+        "CPPFLAGS": f"-ffile-prefix-map={_PROJECT}=.",
+        # Nothing may be grafted into these wheels; without a patcher, auditwheel fails if it would.
+        "AUDITWHEEL_PATCHER": "none",
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": _REQUIREMENTS,
+    }
+
+
+def _macos_environment(release: Release, machine: str, project: Path) -> Mapping[str, str]:
+    return {
+        **_everywhere(release),
+        "LC_ALL": "C",
+        "MACOSX_DEPLOYMENT_TARGET": _DEPLOYMENT_TARGETS[machine],
+        # The linker would note each object file's path and time in the debug map; without debug
+        # information there is none. CPPFLAGS come after CPython's own -g.
+        "CPPFLAGS": f"-g0 -ffile-prefix-map={project.as_posix()}=.",
+        "ZERO_AR_DATE": "1",
+    }
+
+
+def _windows_environment(release: Release) -> Mapping[str, str]:
+    # Both programs read their own variable; without /Brepro they write the time into each file.
+    return {**_everywhere(release), "CL": "/Brepro", "LINK": "/Brepro"}
+
+
+def _clean_environment() -> dict[str, str | None]:
+    """The user's own CIBW_ variables would win over the configuration file: take them away."""
+    dropped = [name for name in os.environ if name.startswith("CIBW_")]
+    return dict.fromkeys([*dropped, "PYTHONPATH"])
+
+
+def _epoch(release: Release) -> dict[str, str]:
+    return {"SOURCE_DATE_EPOCH": str(release.source_date_epoch)}
+
+
+def _only_wheel(directory: Path, log: Path) -> Path:
+    found = sorted(directory.glob("*.whl"))
+    if len(found) != 1:
+        raise BuildError(
+            f"one wheel was due, cibuildwheel left {', '.join(p.name for p in found) or 'none'}",
+            hint=f"read {log}",
+        )
+    return found[0]

@@ -1,0 +1,1 @@
+"""The verbs of the command line; the only room that ends the process."""

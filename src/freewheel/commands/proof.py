@@ -1,0 +1,372 @@
+"""The commands of the proof: what is said of it on a terminal."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from freewheel.base import console, process
+from freewheel.base.errors import ProofError, UnprovenError
+from freewheel.base.workspace import Workspace, find_workspace
+from freewheel.build import pipeline
+from freewheel.build.job import Job
+from freewheel.build.verify import VerifiedWheel
+from freewheel.commands import selection
+from freewheel.commands.outcomes import show_outcomes
+from freewheel.proof import cases, certificate
+
+if TYPE_CHECKING:
+    from freewheel.proof.cases import Case
+    from freewheel.proof.control import Tally
+    from freewheel.proof.proving import Proof
+    from freewheel.proof.speed.scaling import Figure, Ratio
+    from freewheel.proof.speed.with_gil import GilFigure
+
+
+@click.command()
+@click.argument("projects", nargs=-1)
+@selection.release_option
+@selection.all_releases_option
+@click.option("--quick", is_flag=True, help="Fewer runs, and not upstream's own tests.")
+@click.option("--afresh", is_flag=True, help="Forget the results that are kept.")
+@click.option("--races", is_flag=True, help="Look for data races first, where this machine can.")
+def prove(
+    projects: tuple[str, ...],
+    versions: tuple[str, ...],
+    *,
+    all_releases: bool,
+    quick: bool,
+    afresh: bool,
+    races: bool,
+) -> int:
+    """Put the wheels of PROJECTS (all recipes when none is named) to the proof."""
+    process.end_by_sigterm()
+    # Imported here: a build with nothing to do need not wait for what only the proof needs.
+    from freewheel.proof import proving, report  # noqa: PLC0415
+
+    started = time.monotonic()
+    workspace = find_workspace()
+    with console.Board() as board:
+        chosen = _cases(workspace, projects, versions, board, all_releases=all_releases)
+        if races:
+            _look_for_races(workspace, chosen, board, afresh=afresh)
+        proofs = proving.prove(workspace, chosen, board, quick=quick, afresh=afresh)
+    for proof in proofs:
+        _show_proof(workspace, proof)
+    page = report.write(workspace, selection.chosen_recipes(workspace, ()))
+    console.say(f"report: {page.relative_to(workspace.root)}")
+    console.say(f"{console.duration(time.monotonic() - started)} in all")
+    problems = [f"{proof.case.title}: {line}" for proof in proofs for line in proof.problems]
+    if problems:
+        raise UnprovenError(
+            "not every wheel stood the proof",
+            problems=problems,
+            hint="a wheel without a certificate is not published; docs/proof.md tells what each "
+            "verdict asks for",
+        )
+    return 0
+
+
+def _look_for_races(
+    workspace: Workspace, chosen: Sequence[Case], board: console.Board, *, afresh: bool
+) -> None:
+    """Run ThreadSanitizer where it was not run on the same yet; the proof takes up what it found.
+
+    On a machine where it cannot run, the certificates have nothing of it, and that is told.
+    """
+    from freewheel.machine.tsan import why_not_here  # noqa: PLC0415
+    from freewheel.proof.races import sanitizer  # noqa: PLC0415
+
+    if reason := why_not_here():
+        console.warn(f"data races are not looked for with ThreadSanitizer: {reason}")
+        return
+    for case in chosen:
+        known = sanitizer.known_races(workspace, case.release, case.series, case.programs)
+        if afresh or known is None:
+            sanitizer.look_for_races(
+                workspace, case.recipe, case.release, board, baseline=False, seconds=None
+            )
+
+
+def _cases(
+    workspace: Workspace,
+    projects: Sequence[str],
+    versions: Sequence[str],
+    board: console.Board,
+    *,
+    all_releases: bool,
+) -> list[Case]:
+    """The chosen releases with both of their wheels, built where they are not fresh."""
+    wanted = [
+        _provable(
+            selection.plan(
+                workspace, projects, versions, all_releases=all_releases, baseline=baseline
+            )
+        )
+        for baseline in (False, True)
+    ]
+    cases.check_probes(workspace, [(job.recipe, job.release) for job in wanted[0]])
+    outcomes = _built(pipeline.build(workspace, [*wanted[0], *wanted[1]], board))
+    half = len(outcomes) // 2
+    return [
+        cases.load_case(workspace, one.job.recipe, one.job.release, (one.wheel, other.wheel))
+        for one, other in zip(outcomes[:half], outcomes[half:], strict=True)
+    ]
+
+
+def _built(outcomes: Sequence[pipeline.Outcome]) -> Sequence[pipeline.Outcome]:
+    """The same, if all wheels were built; raises ProofError, having said why, if not."""
+    failed = [outcome for outcome in outcomes if outcome.error]
+    if failed:
+        show_outcomes(failed)
+        raise ProofError(
+            f"{len(failed)} of {len(outcomes)} wheels could not be built",
+            hint="mend what is said above, then try again",
+        )
+    return outcomes
+
+
+def _provable(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs on whose target the proof runs; each other is told. Raises ProofError if all are."""
+    left: list[Job] = []
+    told: list[str] = []
+    for job in jobs:
+        reason = job.recipe.targets.why_unproven(job.target, job.release.version)
+        if reason:
+            told.append(f"{job.title} on {job.target}: {reason}")
+        else:
+            left.append(job)
+    if jobs and not left:
+        raise ProofError(
+            "the proof does not run on this target",
+            problems=told,
+            hint="prove the wheels on a machine of another target; `unproven` in the recipe says "
+            "on which it does not run, and why",
+        )
+    for line in told:
+        console.warn(f"left out: {line}")
+    return left
+
+
+@click.command()
+@click.argument("projects", nargs=-1)
+@selection.release_option
+@selection.all_releases_option
+@click.option("--baseline", is_flag=True, help="Without patches: what the release has.")
+@click.option("--seconds", type=float, help="How long each stress program works.")
+def tsan(
+    projects: tuple[str, ...],
+    versions: tuple[str, ...],
+    *,
+    all_releases: bool,
+    baseline: bool,
+    seconds: float | None,
+) -> None:
+    """Run the probes and stress programs of PROJECTS under ThreadSanitizer."""
+    process.end_by_sigterm()
+    # Imported here, as in `prove`.
+    from freewheel.proof.races import sanitizer  # noqa: PLC0415
+    from freewheel.proof.races.reports import Origin  # noqa: PLC0415
+    from freewheel.proof.races.sanitizer import require_clean  # noqa: PLC0415
+
+    workspace = find_workspace()
+    jobs = selection.plan(
+        workspace, projects, versions, all_releases=all_releases, baseline=baseline
+    )
+    with console.Board() as board:
+        results = [
+            sanitizer.look_for_races(
+                workspace, job.recipe, job.release, board, baseline=baseline, seconds=seconds
+            )
+            for job in jobs
+        ]
+    rows = [
+        (
+            result.project,
+            result.version,
+            str(len(result.runs)),
+            str(len(result.of(Origin.PROJECT))),
+            str(len(result.of(Origin.CALLED))),
+            str(len(result.of(Origin.ELSEWHERE))),
+        )
+        for result in results
+    ]
+    columns = ("project", "version", "programs", "races of its own", "called by it", "elsewhere")
+    console.table(columns, rows)
+    require_clean(results)
+
+
+@click.command()
+@click.argument("projects", nargs=-1)
+@selection.release_option
+@selection.all_releases_option
+@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0.1),
+    default=2.0,
+    show_default=True,
+    help="How long each measurement works.",
+)
+@click.option(
+    "--default-build",
+    is_flag=True,
+    help="Instead: one thread, also in CPython's default build, which is built first.",
+)
+def bench(
+    projects: tuple[str, ...],
+    versions: tuple[str, ...],
+    *,
+    all_releases: bool,
+    rounds: int,
+    seconds: float,
+    default_build: bool,
+) -> None:
+    """Measure what the patches of PROJECTS cost and gain, in threads and in processes."""
+    process.end_by_sigterm()
+    # Imported here, as in `prove`.
+    from freewheel.proof.speed import measuring, with_gil  # noqa: PLC0415
+
+    workspace = find_workspace()
+    with console.Board() as board:
+        chosen = _cases(workspace, projects, versions, board, all_releases=all_releases)
+        if default_build:
+            compared = with_gil.compare(workspace, chosen, board, rounds=rounds, seconds=seconds)
+        else:
+            measured = measuring.measure(workspace, chosen, board, rounds=rounds, seconds=seconds)
+    if default_build:
+        _show_compared(compared)
+    else:
+        _show_measured(measured)
+
+
+def _show_measured(measured: Sequence[tuple[Case, list[Figure]]]) -> None:
+    columns = ("case", "workers", "1 thread", "threads", "threads to processes", "without patches")
+    for case, figures in measured:
+        console.say(f"{case.title}: rates by the baseline's; threads by as many processes")
+        rows = [
+            (
+                figure.case,
+                str(figure.workers),
+                _ratio(figure.one),
+                _ratio(figure.several),
+                _ratio(figure.patched_scaling),
+                _ratio(figure.baseline_scaling),
+            )
+            for figure in figures
+        ]
+        console.table(columns, rows)
+        if failed := sum(figure.failed for figure in figures):
+            console.note(f"without patches, {failed} measurements failed, and were taken again")
+
+
+def _show_compared(compared: Sequence[tuple[Case, list[GilFigure]]]) -> None:
+    columns = ("case", "default build, patched", "cp314t, patched")
+    for case, figures in compared:
+        console.say(f"{case.title}: rates by the default build's without patches, one thread")
+        rows = [
+            (figure.case, _ratio(figure.patched), _ratio(figure.free_threaded))
+            for figure in figures
+        ]
+        console.table(columns, rows)
+
+
+def _ratio(ratio: Ratio) -> str:
+    return f"{ratio.median:.2f} ({ratio.lowest:.2f} to {ratio.highest:.2f})"
+
+
+@click.command()
+@click.argument("projects", nargs=-1)
+@selection.release_option
+@selection.all_releases_option
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=1),
+    default=3600.0,
+    show_default=True,
+    help="How long each stress program works.",
+)
+def soak(
+    projects: tuple[str, ...],
+    versions: tuple[str, ...],
+    *,
+    all_releases: bool,
+    seconds: float,
+) -> None:
+    """Let the stress programs of PROJECTS work on the patched wheels for a long time."""
+    process.end_by_sigterm()
+    # Imported here, as in `prove`.
+    from freewheel.proof import soaking  # noqa: PLC0415
+
+    workspace = find_workspace()
+    jobs = selection.plan(workspace, projects, versions, all_releases=all_releases, baseline=False)
+    with console.Board() as board:
+        outcomes = _built(pipeline.build(workspace, jobs, board))
+        wheels = [one.wheel for one in outcomes if isinstance(one.wheel, VerifiedWheel)]
+        found = soaking.soak(workspace, wheels, board, seconds=seconds)
+    for soaked in found:
+        console.say(f"{soaked.title}, {console.duration(soaked.work)} of work")
+        console.say(soaked.run.said)
+    problems = [soaked.problem for soaked in found if soaked.problem]
+    if problems:
+        raise UnprovenError(
+            "not every stress program ended as it should",
+            problems=problems,
+            hint="read what it printed; docs/probes.md tells what each ending means",
+        )
+
+
+@click.command(name="certificate-schema")
+def certificate_schema() -> None:
+    """Print the JSON Schema of certificates."""
+    console.say(json.dumps(certificate.schema(), indent=1, sort_keys=True))
+
+
+def _show_proof(workspace: Workspace, proof: Proof) -> None:
+    console.say(proof.case.title)
+    rows = [
+        (
+            probe.defect,
+            _told(found.baseline),
+            _told(found.patched),
+            f"{found.chance:.1e}",
+            f"{found.bound:.1%}",
+            str(found.verdict),
+        )
+        for probe, found in proof.findings
+    ]
+    rows += [
+        (found.stress.name, _told(found.baseline), _told(found.patched), "", "", "")
+        for found in proof.stress
+    ]
+    columns = ("defect", "baseline", "patched", "by chance", "at most", "verdict")
+    console.table(columns, rows)
+    for suite in proof.suites:
+        made = suite.comparison
+        console.say(
+            f"upstream's tests, {suite.threads} at once: baseline {_counted(made.baseline)}; "
+            f"patched {_counted(made.patched)}"
+        )
+        console.say(
+            f"  {len(made.newly_failing)} newly failing, {len(made.newly_passing)} newly passing, "
+            f"{len(made.failing_on_both)} failing on both ({len(made.unexplained)} unexplained), "
+            f"{len(made.flaky)} flaky"
+        )
+    if proof.certificate:
+        console.say(f"certificate: {proof.certificate.relative_to(workspace.root)}")
+    console.say()
+
+
+def _told(tally: Tally) -> str:
+    return _counted(tally.endings)
+
+
+def _counted(numbers: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in numbers.items())
+
+
+ALL: tuple[click.Command, ...] = (prove, bench, soak, tsan, certificate_schema)

@@ -1,0 +1,103 @@
+"""The commands of upkeep: what is said of them on a terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from freewheel.base import console, process
+from freewheel.base.errors import ProbeError
+from freewheel.base.workspace import find_workspace
+from freewheel.commands import selection
+from freewheel.proof import cases
+from freewheel.recipe.recipe import choose_recipe, load_recipes
+from freewheel.upkeep import beginning, issue, refresh, watch, watch_report
+from freewheel.upkeep.upstream import offer_of
+
+
+@click.command(name="watch")
+@click.argument("projects", nargs=-1)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where report.md and report.json go; a directory in the cache by default.",
+)
+def watch_upstream(projects: tuple[str, ...], output: Path | None) -> None:
+    """Say what upstream has released since of PROJECTS (all recipes when none is named).
+
+    Newer releases are built without patches and put to the probes. What is seen is not an error:
+    the exit code is 0 whether or not there is something to do.
+    """
+    process.end_by_sigterm()
+    workspace = find_workspace()
+    with console.Board() as board:
+        seen = watch.watch(workspace, selection.chosen_recipes(workspace, projects), board)
+    directory = output or workspace.cache / "watch"
+    watch_report.write(directory, seen)
+    console.say()
+    console.say(watch_report.markdown(seen))
+    console.note(f"report: {directory / watch_report.REPORT}")
+
+
+@click.command(name="issue")
+@click.argument("report", type=click.Path(path_type=Path, exists=True, file_okay=False))
+def tell_of_it(report: Path) -> None:
+    """Open, update or close the one issue that says what the watch saw, by the REPORT directory."""
+    console.say(issue.tell(report, issue.repository()))
+
+
+@click.command(name="refresh")
+@click.argument("project")
+@click.argument("version")
+@click.option("--continue", "proceed", is_flag=True, help="Go on after conflicts were solved.")
+def refresh_series(project: str, version: str, *, proceed: bool) -> None:
+    """Carry PROJECT's newest patches over to its release VERSION, and add that to the recipe."""
+    workspace = find_workspace()
+    recipe = choose_recipe(load_recipes(workspace.recipes, workspace.patches), project)
+    release = offer_of(recipe.name, version).as_release()
+    done = refresh.refresh(workspace, recipe, release, proceed=proceed)
+    for name in done.written:
+        console.say(f"{done.directory.relative_to(workspace.root) / name}")
+    for name in done.upstream:
+        console.say(f"{name}: left out, upstream has its changes, or it was skipped")
+    if recipe.default_release.vendored:
+        console.warn("versions of vendored parts were taken over; look them up in the sources")
+    renewed = choose_recipe(load_recipes(workspace.recipes, workspace.patches), project)
+    try:
+        cases.check_probes(workspace, [(renewed, renewed.release(release.version))])
+    except ProbeError as error:
+        for problem in error.problems:
+            console.warn(
+                f"{problem}: drop the patch; or, if the probe fails there, name the release"
+            )
+    console.say(f"Next: nox -s build-{recipe.name} -- --release {release.version}, then prove it")
+
+
+@click.command(name="new-recipe")
+@click.argument("name")
+@click.argument("version")
+@click.option("--import-name", metavar="PACKAGE", help="The package that is imported.")
+@click.option("--version-file", metavar="FILE", help="The file that sets the version.")
+@click.option("--version-pattern", metavar="TEXT", help="How it does, with {version}.")
+def new_recipe(
+    name: str,
+    version: str,
+    *,
+    import_name: str | None,
+    version_file: str | None,
+    version_pattern: str | None,
+) -> None:
+    """Write a recipe for VERSION of the project NAME, from what the index and the sdist tell."""
+    if bool(version_file) != bool(version_pattern):
+        raise click.UsageError("--version-file and --version-pattern belong together")
+    says = None
+    if version_file and version_pattern:
+        says = beginning.Version(file=version_file, pattern=version_pattern)
+    workspace = find_workspace()
+    recipe = beginning.begin(workspace, name, version, import_name=import_name, says_version=says)
+    console.say(f"{recipe.path.relative_to(workspace.root)}: read it, and correct what is not so")
+    console.say(f"Next: nox -s build-{recipe.name} -- --baseline; docs/recipes.md goes on")
+
+
+ALL: tuple[click.Command, ...] = (watch_upstream, tell_of_it, refresh_series, new_recipe)

@@ -1,0 +1,1 @@
+"""Data races: ThreadSanitizer's runs, its reports, and what is suppressed."""

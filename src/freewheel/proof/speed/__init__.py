@@ -1,0 +1,1 @@
+"""What the patches cost and gain, in threads and in processes."""

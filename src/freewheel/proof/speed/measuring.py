@@ -1,0 +1,89 @@
+"""The benchmarks of a release on both of its wheels; the figures are kept for its certificate."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from freewheel.base import files
+from freewheel.base.console import Board
+from freewheel.base.workspace import Workspace
+from freewheel.machine import facts
+from freewheel.machine.interpreter import find_interpreter
+from freewheel.proof.cases import Case, environments_of
+from freewheel.proof.kept import Kept
+from freewheel.proof.programs import Benchmark
+from freewheel.proof.services import running_services, services_of
+from freewheel.proof.speed import scaling
+from freewheel.proof.speed.scaling import Figure
+from freewheel.proof.trial import Environment
+
+_Environments = TypeVar("_Environments")
+_Figure = TypeVar("_Figure")
+
+
+def measure(
+    workspace: Workspace, cases: Sequence[Case], board: Board, *, rounds: int, seconds: float
+) -> list[tuple[Case, list[Figure]]]:
+    """Measure each case's benchmarks on both wheels; kept for the certificate.
+
+    ``seconds`` is how long one measurement works; there are six in a round of each case.
+    """
+    interpreter = find_interpreter(workspace)
+    processor = facts.look().processor
+    kept = Kept(workspace.proof)
+
+    def take(
+        program: Benchmark,
+        environments: dict[str, Environment],
+        scratch: Path,
+        services: Mapping[str, str],
+    ) -> list[Figure]:
+        measured = list(
+            scaling.measure(
+                program, environments, scratch, rounds=rounds, seconds=seconds, services=services
+            )
+        )
+        subject = scaling.subject(program, environments, processor)
+        kept.write(subject, scaling.to_json(measured))
+        return measured
+
+    return of_each(
+        workspace,
+        cases,
+        board,
+        lambda case, scratch: environments_of(case, scratch, interpreter),
+        take,
+    )
+
+
+def of_each(
+    workspace: Workspace,
+    cases: Sequence[Case],
+    board: Board,
+    environments_in: Callable[[Case, Path], _Environments],
+    take: Callable[[Benchmark, _Environments, Path, Mapping[str, str]], Iterable[_Figure]],
+) -> list[tuple[Case, list[_Figure]]]:
+    """What ``take`` finds of each benchmark of each case, with nothing else of ours at work.
+
+    ``environments_in`` makes those of a case in a scratch directory. ``take`` is given a program,
+    these, that directory, and the variables of the services that the program needs.
+    """
+    programs = [program for case in cases for program in case.programs.benchmarks]
+    found = []
+    with (
+        files.locked(workspace.locks / "proof.lock", what="a proof"),
+        running_services(programs) as services,
+    ):
+        for case in cases:
+            scratch = files.empty_directory(workspace.work / f"bench-{case.slug}")
+            environments = environments_in(case, scratch)
+            figures: list[_Figure] = []
+            for program in case.programs.benchmarks:
+                with board.stage(case.title, program.name):
+                    figures += take(program, environments, scratch, services_of(program, services))
+            found.append((case, figures))
+            shutil.rmtree(scratch)
+    return found

@@ -1,0 +1,157 @@
+"""What a project's patches do in CPython's default build, and how the free-threaded one compares.
+
+Patches may not make the default build slower, whose users have nothing of them. And where the
+free-threaded build is slower than that, patches may or may not make up for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from freewheel.base.console import Board
+from freewheel.base.workspace import Workspace
+from freewheel.build import patches
+from freewheel.machine.default_build import FLAGS, DefaultBuild, find_default_build, home_of
+from freewheel.machine.interpreter import find_interpreter
+from freewheel.proof.cases import Case
+from freewheel.proof.compiling import Compilation
+from freewheel.proof.programs import Benchmark
+from freewheel.proof.speed.measuring import of_each
+from freewheel.proof.speed.scaling import Ratio, Shape, in_turn, rate_of, ratio_of
+from freewheel.proof.trial import Environment, make_environment
+
+Contender = Literal["default build, baseline", "default build, patched", "cp314t, patched"]
+# Without cp314t's baseline: `measure` of scaling.py has it, and it may die of what patches mend.
+CONTENDERS: tuple[Contender, ...] = (
+    *("default build, baseline", "default build, patched"),
+    "cp314t, patched",
+)
+_ALONE = Shape(workers=1, kind="threads")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GilFigure:
+    """What one case of a benchmark came to in one thread.
+
+    ``patched`` is the default build's rate with the patched wheel by that without patches.
+    ``free_threaded`` is that of cp314t with the patched wheel by the default build's without
+    patches.
+    """
+
+    case: str
+    title: str
+    rounds: int
+    patched: Ratio
+    free_threaded: Ratio
+
+
+def compare(
+    workspace: Workspace, cases: Sequence[Case], board: Board, *, rounds: int, seconds: float
+) -> list[tuple[Case, list[GilFigure]]]:
+    """Measure each case's benchmarks on both builds of CPython, in one thread.
+
+    What is not there is built: CPython, and the wheels for it. ``seconds`` is how long one
+    measurement works; there are three in a round. Raises ProofError.
+    """
+    interpreter = find_interpreter(workspace)
+    with board.stage("CPython", "the default build"):
+        default = find_default_build(workspace)
+    wheels: dict[str, dict[Contender, Path]] = {}
+    for case in cases:  # all of it before the first measurement
+        with board.stage(case.title, "compile for the default build"):
+            wheels[case.slug] = _wheels(workspace, case, default)
+
+    def environments_in(case: Case, scratch: Path) -> dict[Contender, Environment]:
+        return {
+            name: make_environment(
+                scratch / name.replace(", ", "-").replace(" ", "-"),
+                wheels[case.slug][name],
+                default.interpreter if name.startswith("default") else interpreter,
+            )
+            for name in CONTENDERS
+        }
+
+    def take(
+        program: Benchmark,
+        environments: dict[Contender, Environment],
+        scratch: Path,
+        services: Mapping[str, str],
+    ) -> Iterator[GilFigure]:
+        return measure(
+            program, environments, scratch, rounds=rounds, seconds=seconds, services=services
+        )
+
+    return of_each(workspace, cases, board, environments_in, take)
+
+
+def measure(
+    benchmark: Benchmark,
+    environments: Mapping[Contender, Environment],
+    scratch: Path,
+    *,
+    rounds: int,
+    seconds: float,
+    services: Mapping[str, str],
+) -> Iterator[GilFigure]:
+    """Every case of a benchmark, the contenders in turn. Raises ProofError."""
+    for case in benchmark.cases:
+        taken = [
+            {
+                name: rate_of(
+                    benchmark,
+                    case,
+                    _ALONE,
+                    environments[name],
+                    scratch,
+                    seconds=seconds,
+                    services=services,
+                )
+                for name in in_turn(CONTENDERS, number)
+            }
+            for number in range(rounds)
+        ]
+        yield _figure(benchmark, case, taken)
+
+
+def _figure(
+    benchmark: Benchmark, case: str, taken: Sequence[Mapping[Contender, float]]
+) -> GilFigure:
+    def by_default(name: Contender) -> Ratio:
+        return ratio_of([rates[name] / rates["default build, baseline"] for rates in taken])
+
+    return GilFigure(
+        case=case,
+        title=benchmark.cases[case],
+        rounds=len(taken),
+        patched=by_default("default build, patched"),
+        free_threaded=by_default("cp314t, patched"),
+    )
+
+
+def _wheels(workspace: Workspace, case: Case, default: DefaultBuild) -> dict[Contender, Path]:
+    """The wheels of all contenders; those for the default build may have to be compiled."""
+    return {
+        "default build, baseline": _wheel(workspace, case, default, baseline=True),
+        "default build, patched": _wheel(workspace, case, default, baseline=False),
+        "cp314t, patched": case.patched.path,
+    }
+
+
+def _wheel(workspace: Workspace, case: Case, default: DefaultBuild, *, baseline: bool) -> Path:
+    build = Compilation(
+        workspace=workspace,
+        recipe=case.recipe,
+        release=case.release,
+        baseline=baseline,
+        series=() if baseline else patches.read_series(case.release),
+        interpreter=default.interpreter,
+        identity={"interpreter": default.key, "flags": "CPython's own"},
+        variables=lambda _: dict.fromkeys(FLAGS),
+        check=lambda _: None,
+        how="for the default build",
+        prefix="default",
+    )
+    return build.make(home_of(workspace)).path

@@ -1,0 +1,1 @@
+"""Upstream's test suites, run on both wheels and compared."""

@@ -1,0 +1,1 @@
+"""What a recipe says: its tables, targets and upstream's test suite."""

@@ -1,0 +1,1 @@
+"""Whether a finished wheel can be trusted: verified, explained, rebuilt, reproduced, signed."""
