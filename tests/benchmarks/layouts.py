@@ -33,8 +33,8 @@ from freewheel.machine.default_build import FLAGS, system_compiler
 from freewheel.machine.interpreter import Interpreter, find_interpreter
 from freewheel.proof.compiling import Compilation
 from freewheel.proof.programs import Benchmark, load_programs
+from freewheel.proof.running import UNWANTED
 from freewheel.proof.speed.scaling import in_turn, ratio_of
-from freewheel.proof.trial import UNWANTED
 from freewheel.recipe.recipe import Recipe, Release, choose_recipe, load_recipes
 
 _TURNS = Path(__file__).with_name("turns.py")

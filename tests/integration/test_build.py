@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from freewheel.base.workspace import share_cache
-from freewheel.build import buildinfo, index, verify
-from freewheel.build.verify import dynamic_failures
+from freewheel.build import buildinfo, check, index
+from freewheel.build.check import dynamic_failures
 from freewheel.build.wheel import Container, Wheel, host_target
 from freewheel.machine.engine import find_engine
 from freewheel.machine.image import find_image
@@ -113,7 +113,7 @@ def test_a_wheel_that_was_lost_or_changed_is_seen(built: Checkout, tmp_path: Pat
     )
 
     assert (
-        verify.recall(copy, project="httptools", version=record.version, sha256=record.sha256)
+        check.recall(copy, project="httptools", version=record.version, sha256=record.sha256)
         is None
     )
 

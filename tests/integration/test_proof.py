@@ -21,10 +21,10 @@ from freewheel.base.workspace import share_cache
 from freewheel.build import buildinfo
 from freewheel.build.patches import read_series
 from freewheel.proof import certificate
-from freewheel.proof.kept import Kept
 from freewheel.proof.programs import Outcome, load_programs
 from freewheel.proof.races import sanitizer
 from freewheel.proof.races.sanitizer import SanitizedRun, SanitizerResult
+from freewheel.proof.result_cache import ResultCache
 from freewheel.recipe.recipe import Release, choose_recipe, load_recipes
 from tests.integration.conftest import ROOT, Checkout, copy_wheels, make_checkout
 
@@ -105,7 +105,7 @@ def test_a_wheel_with_a_known_race_has_no_certificate(proven: Checkout) -> None:
         suppressed=(),
         broken=(),
     )
-    kept = Kept(workspace.proof)
+    kept = ResultCache(workspace.proof)
     before = kept.read(about)
     try:
         kept.write(about, found.to_json())

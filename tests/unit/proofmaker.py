@@ -9,11 +9,11 @@ from pathlib import Path
 from packaging.specifiers import SpecifierSet
 
 from freewheel.base import files
-from freewheel.build.verify import BaselineWheel
+from freewheel.build.check import BaselineWheel
 from freewheel.machine.facts import Facts
 from freewheel.machine.interpreter import Interpreter
 from freewheel.proof import certificate, control
-from freewheel.proof.issuing import Evidence, StressFinding, SuiteFinding, issue
+from freewheel.proof.make_certificate import Evidence, StressFinding, SuiteFinding, issue
 from freewheel.proof.programs import Benchmark, Outcome, Probe, Programs, Stress
 from freewheel.proof.races.sanitizer import SanitizerResult
 from freewheel.proof.speed.scaling import Figure, Ratio

@@ -7,7 +7,7 @@ import pytest
 from freewheel.proof import control
 from freewheel.proof.control import Verdict, bound_of, chance_of, judge, tally
 from freewheel.proof.programs import Outcome
-from freewheel.proof.trial import Run
+from freewheel.proof.running import Run
 from tests.unit.proofmaker import make_probe, make_tally
 
 

@@ -16,7 +16,7 @@ from freewheel.build import sbom
 from freewheel.build.patches import Patch
 from freewheel.commands import build
 from freewheel.proof import certificate
-from freewheel.proof.issuing import issue
+from freewheel.proof.make_certificate import issue
 from freewheel.trust.explain import explain
 from tests.unit.proofmaker import make_evidence
 from tests.unit.sbommaker import annotated, built_wheel, make_series

@@ -85,7 +85,7 @@ def called_names(tree: ast.Module) -> set[str]:
 
 @pytest.mark.parametrize(
     ("kind", "home"),
-    [("VerifiedWheel", "build/verify.py"), ("CertifiedWheel", "proof/certificate.py")],
+    [("VerifiedWheel", "build/check.py"), ("CertifiedWheel", "proof/certificate.py")],
 )
 def test_what_is_trusted_is_made_in_one_module_only(kind: str, home: str) -> None:
     makers = [name for name, tree in modules() if kind in called_names(tree)]

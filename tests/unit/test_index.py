@@ -21,7 +21,7 @@ from pypi_simple import ProjectPage
 from freewheel.base import differences, files
 from freewheel.base.errors import PackageIndexError
 from freewheel.build import index
-from freewheel.build.verify import VerifiedWheel
+from freewheel.build.check import VerifiedWheel
 from tests.unit.wheelmaker import as_verified, make_wheel
 
 

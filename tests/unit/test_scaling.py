@@ -8,8 +8,8 @@ import pytest
 from freewheel.base.errors import ProofError
 from freewheel.machine.interpreter import Interpreter
 from freewheel.proof.programs import Benchmark
+from freewheel.proof.running import Environment
 from freewheel.proof.speed import scaling
-from freewheel.proof.trial import Environment
 from tests.unit.proofmaker import make_benchmark
 
 PROGRAM = """\

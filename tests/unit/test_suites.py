@@ -23,7 +23,7 @@ from freewheel.proof.suite.results import (
 )
 from freewheel.recipe.recipe import load_recipes
 from freewheel.recipe.suite import Known, Pass, Suite
-from tests.unit.test_inputs import RECIPE, RELEASE, gather
+from tests.unit.test_buildinfo import RECIPE, RELEASE, gather
 
 ROOT = Path(__file__).parents[2]
 PART = Pass(

@@ -10,8 +10,8 @@ import pytest
 from freewheel.base.errors import ProofError, UnprovenError
 from freewheel.base.workspace import Workspace
 from freewheel.build import finished
+from freewheel.build.check import VerifiedWheel
 from freewheel.build.job import Job
-from freewheel.build.verify import VerifiedWheel
 from freewheel.commands import proof
 from freewheel.recipe.recipe import Recipe, load_recipes
 from tests.unit.wheelmaker import as_verified, make_record, make_wheel

@@ -1,250 +1,204 @@
-"""Checks on a finished wheel: each fault gives its own code, and a sound wheel gives none."""
+"""A wheel and what lies beside it: good ones pass, and each fault has its own words."""
 
-import zipfile
+import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from freewheel.base import files
-from freewheel.base.archives import record_digest
-from freewheel.build import sbom, verify
-from tests.unit.sbommaker import EXTENSION, MEMBERS, TARGET, make_contents
-from tests.unit.wheelmaker import LINUX_TAG, make_wheel
+from freewheel.base.errors import AttestationError, VerifyError
+from freewheel.build import buildinfo
+from freewheel.proof import certificate
+from freewheel.proof.make_certificate import issue
+from freewheel.trust import provenance, verify
+from tests.unit.proofmaker import make_evidence
+from tests.unit.wheelmaker import make_record, make_wheel
 
 VERSION = "1.0+ft.1"
-INFO = f"speedy-{VERSION}.dist-info"
-SBOM = sbom.make(make_contents())
-LICENCE = f"{INFO}/licenses/LICENSE"
+MEMBERS: dict[str, bytes | str] = {
+    "speedy/__init__.py": "",
+    "speedy/core.cpython-314t-x86_64-linux-gnu.so": b"\x7fELF",
+}
 
 
-def wheel(
-    directory: Path,
-    *,
-    tag: str = LINUX_TAG,
-    members: dict[str, bytes | str] | None = None,
-    metadata: dict[str, str | list[str] | None] | None = None,
-) -> Path:
-    """A wheel that passes, but for what the arguments change."""
-    told = {f"{INFO}/{sbom.MEMBER}": SBOM, LICENCE: "Do as you like."}
-    return make_wheel(
-        directory,
-        "speedy",
-        VERSION,
-        tag=tag,
-        members={**(MEMBERS if members is None else members), **told},
-        metadata={"License-File": "LICENSE", **(metadata or {})},
-    )
+@pytest.fixture
+def record(tmp_path: Path) -> buildinfo.Record:
+    wheel = make_wheel(tmp_path, "speedy", VERSION, members=MEMBERS)
+    more = {"source archive": "a" * 64, "patch 0001-first.patch": "b" * 64}
+    return make_record(wheel, image="local:1", **more)
 
 
-def codes(path: Path, *, project: str = "speedy", version: str = VERSION) -> list[str]:
-    failures = verify.static_failures(path, project, version, TARGET)
-    return sorted({failure.code for failure in failures})
+@pytest.fixture
+def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A key to sign with, which is trusted as well."""
+    directory = tmp_path / "keys"
+    directory.mkdir()
+    make_key(tmp_path / "signing.key", directory / "builder.pem")
+    monkeypatch.setenv(provenance.SIGNING_KEY, str(tmp_path / "signing.key"))
+    monkeypatch.setenv(provenance.TRUSTED_KEYS, str(directory))
+    return directory
 
 
-def rewrite(path: Path, changes: dict[str, bytes], *, keep_record: bool = True) -> Path:
-    """The wheel with members replaced or added, its RECORD left as it was."""
-    with zipfile.ZipFile(path) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    members |= changes
-    if not keep_record:
-        rows = [
-            f"{name},{record_digest(content)},{len(content)}" for name, content in members.items()
-        ]
-        name = next(name for name in members if name.endswith("/RECORD"))
-        members[name] = "\n".join([*(row for row in rows if name not in row), f"{name},,"]).encode()
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return path
+def make_key(private: Path, public: Path) -> None:
+    generate: list[str | Path] = ["openssl", "genpkey", "-algorithm", "ed25519", "-out", private]
+    subprocess.run(generate, check=True, capture_output=True)
+    subprocess.run(["openssl", "pkey", "-in", private, "-pubout", "-out", public], check=True)
 
 
-def test_a_sound_wheel_passes(tmp_path: Path) -> None:
-    assert codes(wheel(tmp_path)) == []
+def archive_problems(error: VerifyError) -> list[str]:
+    """The problems but those about an SBOM, which a wheel made for a test has not got."""
+    return [problem for problem in error.problems if not problem.startswith(("FW108", "FW109"))]
 
 
-def test_a_wheel_with_two_platform_tags_passes(tmp_path: Path) -> None:
-    tag = "cp314-cp314t-manylinux1_x86_64.manylinux_2_5_x86_64"
+def problems(wheel: Path) -> list[str]:
+    try:
+        verify.verify_file(wheel)
+    except VerifyError as error:
+        return archive_problems(error)
+    return []
 
-    assert codes(wheel(tmp_path, tag=tag)) == []
 
+def test_a_wheel_with_its_buildinfo_is_good(record: buildinfo.Record) -> None:
+    assert problems(record.wheel) == []
 
-@pytest.mark.parametrize(("project", "version"), [("other", VERSION), ("speedy", "1.0+ft.2")])
-def test_another_name_or_version_than_expected(tmp_path: Path, project: str, version: str) -> None:
-    path = wheel(tmp_path)
 
-    assert codes(path, project=project, version=version) == ["FW101", "FW102", "FW108"]
+def test_a_missing_wheel(tmp_path: Path) -> None:
+    with pytest.raises(VerifyError, match="there is no wheel"):
+        verify.verify_file(tmp_path / "absent.whl")
 
 
-def test_a_file_name_that_is_none(tmp_path: Path) -> None:
-    path = wheel(tmp_path)
+def test_a_missing_buildinfo(record: buildinfo.Record) -> None:
+    record.wheel.with_name(record.wheel.name + buildinfo.SUFFIX).unlink()
 
-    assert codes(path.rename(tmp_path / "speedy.whl")) == ["FW101"]
+    (problem,) = problems(record.wheel)
+    assert problem.startswith("FW301")
+    assert "is not there" in problem
 
 
-@pytest.mark.parametrize("field", ["Name", "Version"])
-def test_metadata_that_disagrees(tmp_path: Path, field: str) -> None:
-    path = wheel(tmp_path, metadata={field: "9.9"})
+def test_a_truncated_buildinfo(record: buildinfo.Record) -> None:
+    path = record.wheel.with_name(record.wheel.name + buildinfo.SUFFIX)
+    path.write_text(path.read_text()[:-20])
 
-    assert codes(path) == ["FW102"]
+    (problem,) = problems(record.wheel)
+    assert "was cut short" in problem
 
 
-def test_tags_that_disagree_with_the_file_name(tmp_path: Path) -> None:
-    path = wheel(tmp_path)
-    text = b"Wheel-Version: 1.0\nTag: cp314-cp314t-linux_x86_64\n"
-    rewrite(path, {f"speedy-{VERSION}.dist-info/WHEEL": text}, keep_record=False)
+def test_a_truncated_wheel(record: buildinfo.Record) -> None:
+    record.wheel.write_bytes(record.wheel.read_bytes()[:-200])
 
-    assert codes(path) == ["FW103"]
+    codes = {problem.split()[0] for problem in problems(record.wheel)}
+    assert codes == {"FW105", "FW302"}
 
 
-@pytest.mark.parametrize(
-    "tag",
-    [
-        "cp314-cp314-manylinux_2_17_x86_64",
-        "cp313-cp313t-manylinux_2_17_x86_64",
-        "cp314-cp314t-linux_x86_64",
-        "cp314-cp314t-manylinux_2_17_aarch64",
-        "cp314-cp314t-musllinux_1_2_x86_64",
-    ],
-)
-def test_tags_that_are_not_the_targets(tmp_path: Path, tag: str) -> None:
-    assert codes(wheel(tmp_path, tag=tag)) == ["FW104"]
+def test_other_bytes_than_the_buildinfo_names(record: buildinfo.Record, tmp_path: Path) -> None:
+    other = make_wheel(tmp_path / "other", "speedy", VERSION, members={**MEMBERS, "x.py": ""})
+    record.wheel.write_bytes(other.read_bytes())
 
+    assert {problem.split()[0] for problem in problems(record.wheel)} == {"FW302"}
 
-def test_changed_bytes(tmp_path: Path) -> None:
-    path = wheel(tmp_path)
 
-    assert codes(rewrite(path, {EXTENSION: b"\x7fELF, but not that"})) == ["FW105"]
+@pytest.mark.usefixtures("keys")
+def test_a_signed_wheel_names_its_signer(record: buildinfo.Record) -> None:
+    bundle = provenance.attest(record)
 
+    assert problems(record.wheel) == []
+    assert provenance.signers(bundle, record.sha256, provenance.trusted_keys()) == ["builder"]
 
-def test_a_file_that_record_does_not_list(tmp_path: Path) -> None:
-    path = wheel(tmp_path)
 
-    assert codes(rewrite(path, {"speedy/extra.py": b""})) == ["FW105"]
+@pytest.mark.usefixtures("keys")
+def test_the_statement_is_the_same_for_the_same_build(record: buildinfo.Record) -> None:
+    first = provenance.attest(record).read_bytes()
 
-
-def test_a_truncated_wheel(tmp_path: Path) -> None:
-    path = wheel(tmp_path)
-    path.write_bytes(path.read_bytes()[:-100])
-
-    assert codes(path) == ["FW105"]
-
-
-def test_a_grafted_library(tmp_path: Path) -> None:
-    members = {**MEMBERS, "speedy.libs/libfast-1a2b3c4d.so.1": b"\x7fELF"}
-
-    assert codes(wheel(tmp_path, members=members)) == ["FW106"]
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "core.cpython-314-x86_64-linux-gnu.so",
-        "core.abi3.so",
-        "core.cpython-313t-x86_64-linux-gnu.so",
-    ],
-)
-def test_an_extension_for_another_abi(tmp_path: Path, name: str) -> None:
-    members: dict[str, bytes | str] = {"speedy/__init__.py": "", f"speedy/{name}": b"\x7fELF"}
-
-    assert codes(wheel(tmp_path, members=members)) == ["FW107"]
-
-
-def test_no_extension_at_all(tmp_path: Path) -> None:
-    members: dict[str, bytes | str] = {"speedy/__init__.py": ""}
-
-    assert codes(wheel(tmp_path, members=members)) == ["FW107"]
-
-
-def without(path: Path, member: str) -> Path:
-    """The wheel without a member, its RECORD right."""
-    with zipfile.ZipFile(path) as archive:
-        members = {name: archive.read(name) for name in archive.namelist() if name != member}
-    path.unlink()
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return rewrite(path, {}, keep_record=False)
-
-
-def test_a_patched_wheel_without_an_sbom(tmp_path: Path) -> None:
-    assert codes(without(wheel(tmp_path), f"{INFO}/{sbom.MEMBER}")) == ["FW108"]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "{}",
-        "[]",
-        SBOM.replace('"specVersion": "1.7"', '"specVersion": "9.9"'),
-        SBOM.replace('"version": "1.0+ft.1"', '"version": "1.0+ft.2"'),
-    ],
-)
-def test_an_sbom_that_is_not_valid_or_not_this_wheels(tmp_path: Path, text: str) -> None:
-    path = rewrite(wheel(tmp_path), {f"{INFO}/{sbom.MEMBER}": text.encode()}, keep_record=False)
-
-    assert codes(path) == ["FW108"]
-
-
-def test_a_baseline_needs_no_sbom(tmp_path: Path) -> None:
-    licence = {"speedy-1.0.dist-info/licenses/LICENSE": "Do as you like."}
-    metadata = {"License-File": "LICENSE"}
-    path = make_wheel(tmp_path, "speedy", "1.0", members={**MEMBERS, **licence}, metadata=metadata)
-
-    assert codes(path, version="1.0") == []
-
-
-def test_a_licence_file_that_is_not_there(tmp_path: Path) -> None:
-    assert codes(without(wheel(tmp_path), LICENCE)) == ["FW109"]
-
-
-def test_one_of_two_licence_files_is_not_there(tmp_path: Path) -> None:
-    metadata: dict[str, str | list[str] | None] = {"License-File": ["LICENSE", "vendor/LICENSE"]}
-
-    assert codes(wheel(tmp_path, metadata=metadata)) == ["FW109"]
-
-
-def test_no_licence_file_is_listed(tmp_path: Path) -> None:
-    assert codes(wheel(tmp_path, metadata={"License-File": None})) == ["FW109"]
-
-
-def test_a_damaged_member(tmp_path: Path) -> None:
-    path = wheel(tmp_path)
-    with zipfile.ZipFile(path) as archive:
-        start = archive.getinfo(f"{INFO}/{sbom.MEMBER}").header_offset + 100
-    content = bytearray(path.read_bytes())
-    content[start : start + 40] = bytes(40)
-    path.write_bytes(content)
-
-    assert codes(path) == ["FW105"]
-
-
-def test_failures_are_gathered(tmp_path: Path) -> None:
-    path = wheel(
-        tmp_path,
-        tag=LINUX_TAG.replace("314t", "314"),
-        members={**MEMBERS, "speedy.libs/libfast.so.1": b""},
-        metadata={"Version": "1.0"},
-    )
-
-    assert codes(path) == ["FW102", "FW104", "FW106"]
-
-
-def test_extension_modules_are_found_by_their_dotted_names(tmp_path: Path) -> None:
-    members = {**MEMBERS, "_top.cpython-314t-x86_64-linux-gnu.so": b""}
-
-    assert verify.extension_modules(wheel(tmp_path, members=members)) == [
-        "_top",
-        "speedy.core",
+    assert provenance.attest(record).read_bytes() == first
+    payload = provenance.statement(record)
+    assert payload["subject"][0]["digest"] == {"sha256": record.sha256}
+    named = [
+        item["name"] for item in payload["predicate"]["buildDefinition"]["resolvedDependencies"]
     ]
+    assert named == ["patch 0001-first.patch", "source archive"]
 
 
-def test_a_recalled_wheel_has_the_bytes_that_were_verified(tmp_path: Path) -> None:
-    path = wheel(tmp_path)
-    digest = files.sha256(path)
+@pytest.mark.usefixtures("keys")
+def test_a_changed_statement_is_refused(record: buildinfo.Record) -> None:
+    bundle = provenance.attest(record)
+    envelope = json.loads(bundle.read_text())
+    envelope["payload"] = envelope["payload"][:-8] + "AAAAAAA="
+    bundle.write_text(json.dumps(envelope))
 
-    found = verify.recall(path, project="speedy", version=VERSION, sha256=digest)
-    assert found is not None
-    assert found.sha256 == digest
-    path.write_bytes(b"other")
-    assert verify.recall(path, project="speedy", version=VERSION, sha256=digest) is None
+    (problem,) = problems(record.wheel)
+    assert problem.startswith("FW303")
+    assert "not signed by a key that is trusted" in problem
+
+
+def test_a_stranger_is_not_trusted(record: buildinfo.Record, keys: Path, tmp_path: Path) -> None:
+    provenance.attest(record)
+    make_key(tmp_path / "another.key", keys / "builder.pem")
+
+    (problem,) = problems(record.wheel)
+    assert "not signed by a key that is trusted" in problem
+
+
+@pytest.mark.usefixtures("keys")
+def test_a_bundle_of_another_wheel_is_refused(record: buildinfo.Record) -> None:
+    bundle = provenance.attest(record)
+
+    with pytest.raises(AttestationError, match="about another wheel"):
+        provenance.signers(bundle, "f" * 64, provenance.trusted_keys())
+
+
+@pytest.mark.usefixtures("keys")
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"payload": 1}'])
+def test_a_damaged_bundle_is_refused(record: buildinfo.Record, text: str) -> None:
+    provenance.attest(record).write_text(text)
+
+    (problem,) = problems(record.wheel)
+    assert problem.startswith("FW303")
+
+
+def test_without_a_key_nothing_is_signed(
+    record: buildinfo.Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(provenance.SIGNING_KEY, raising=False)
+
+    with pytest.raises(AttestationError, match="no key to sign with"):
+        provenance.attest(record)
+
+
+def test_a_file_that_is_no_key(
+    record: buildinfo.Record, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "no.key").write_text("not a key")
+    monkeypatch.setenv(provenance.SIGNING_KEY, str(tmp_path / "no.key"))
+
+    with pytest.raises(AttestationError, match="no private key"):
+        provenance.attest(record)
+
+
+def test_a_key_can_be_handed_over_as_text(
+    record: buildinfo.Record, keys: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pem = (tmp_path / "signing.key").read_text()
+    monkeypatch.setenv(provenance.SIGNING_KEY, pem)
+    provenance.attest(record)
+    assert problems(record.wheel) == []
+    assert keys.is_dir()
+
+    monkeypatch.setenv(provenance.SIGNING_KEY, pem.replace("M", "m"))
+    with pytest.raises(AttestationError, match="no private key") as caught:
+        provenance.attest(record)
+    assert pem.splitlines()[1][:20].replace("M", "m") not in str(caught.value)
+
+
+def test_a_certificate_of_another_wheel_and_one_cut_short(
+    record: buildinfo.Record, tmp_path: Path
+) -> None:
+    issued = issue(make_evidence(tmp_path / "evidence"))
+    about = issued.wheel.model_copy(update={"name": record.wheel.name, "sha256": record.sha256})
+    path = certificate.write(record.wheel, issued.model_copy(update={"wheel": about}))
+    assert problems(record.wheel) == []
+
+    certificate.write(record.wheel, issued)
+    assert [problem.split()[0] for problem in problems(record.wheel)] == ["FW304", "FW304"]
+
+    path.write_text(path.read_text(encoding="utf-8")[:-20], encoding="utf-8")
+    assert {problem.split()[0] for problem in problems(record.wheel)} == {"FW304"}

@@ -12,7 +12,7 @@ from freewheel.base.console import Board
 from freewheel.base.workspace import Workspace
 from freewheel.recipe.recipe import load_recipes
 from freewheel.upkeep import watch, watch_report
-from freewheel.upkeep.fitting import Fit, State
+from freewheel.upkeep.applicability import Fit, State
 from freewheel.upkeep.watch import Evidence, Newer, Watched
 from tests.unit.indexmaker import make_index
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from freewheel.machine.interpreter import Interpreter
+from freewheel.proof.running import Environment
 from freewheel.proof.speed import with_gil
-from freewheel.proof.trial import Environment
 from tests.unit.proofmaker import make_benchmark
 
 PROGRAM = """\

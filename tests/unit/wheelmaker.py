@@ -13,7 +13,7 @@ from packaging.utils import parse_wheel_filename
 
 from freewheel.base import files
 from freewheel.build import buildinfo
-from freewheel.build.verify import VerifiedWheel
+from freewheel.build.check import VerifiedWheel
 from freewheel.proof.certificate import CertifiedWheel
 
 LINUX_TAG = "cp314-cp314t-manylinux_2_17_x86_64"

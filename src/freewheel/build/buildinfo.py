@@ -23,7 +23,7 @@ _SCHEMA = 1
 # change without a new build.
 _PIPELINE = (
     *("build/annotate", "base/archives", "build/importing", "build/patches", "build/sbom"),
-    *("build/sdist", "build/source", "build/verify", "build/wheel"),
+    *("build/sdist", "build/source", "build/check", "build/wheel"),
 )
 _TOOLS = ("build", "cibuildwheel", "cyclonedx-python-lib")
 # Only known once an image is chosen; the manifest then follows from the identity.

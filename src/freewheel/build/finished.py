@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from freewheel.base import console
 from freewheel.base.errors import UnprovenError, VerifyError
 from freewheel.base.workspace import Workspace
-from freewheel.build import buildinfo, verify
+from freewheel.build import buildinfo, check
 from freewheel.recipe.recipe import Recipe, versions_of
 
 
 def without_unproven(
-    workspace: Workspace, recipes: Sequence[Recipe], wheels: Sequence[verify.VerifiedWheel]
-) -> list[verify.VerifiedWheel]:
+    workspace: Workspace, recipes: Sequence[Recipe], wheels: Sequence[check.VerifiedWheel]
+) -> list[check.VerifiedWheel]:
     """Those wheels but for those of targets on which their recipe says that the proof does not run.
 
     Each one that is left out is told. Raises UnprovenError where none is left.
@@ -46,7 +46,7 @@ def without_unproven(
     return left
 
 
-def verified_wheels(workspace: Workspace, recipes: Sequence[Recipe]) -> list[verify.VerifiedWheel]:
+def verified_wheels(workspace: Workspace, recipes: Sequence[Recipe]) -> list[check.VerifiedWheel]:
     """What those recipes have in ``wheels/``, with the bytes that were verified.
 
     A wheel of a revision that its recipe has no more is left out, with a note: its patches are
@@ -55,7 +55,7 @@ def verified_wheels(workspace: Workspace, recipes: Sequence[Recipe]) -> list[ver
     """
     wanted = versions_of(recipes)
     names = {recipe.name for recipe in recipes}
-    found: list[verify.VerifiedWheel] = []
+    found: list[check.VerifiedWheel] = []
     changed: list[str] = []
     for record in buildinfo.read_records(workspace.wheels):
         if record.project not in names:
@@ -64,7 +64,7 @@ def verified_wheels(workspace: Workspace, recipes: Sequence[Recipe]) -> list[ver
             console.note(f"{record.wheel.name}: left out, its recipe has another revision now")
             continue
         known_as = {"project": record.project, "version": record.version, "sha256": record.sha256}
-        wheel = verify.recall(record.wheel, **known_as)
+        wheel = check.recall(record.wheel, **known_as)
         if wheel:
             found.append(wheel)
         else:

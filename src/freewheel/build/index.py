@@ -29,7 +29,7 @@ from pypi_simple import ProjectPage, UnsupportedRepoVersionError
 
 from freewheel.base import differences, files
 from freewheel.base.errors import PackageIndexError
-from freewheel.build.verify import VerifiedWheel
+from freewheel.build.check import VerifiedWheel
 
 # 1.1 is the newest version whose own fields (versions, size, upload-time) stand in these pages;
 # 1.2 to 1.4 are about mirrors, attestations and project states, which this index has not got.

@@ -16,16 +16,7 @@ from freewheel.base import console, files, git
 from freewheel.base.console import Board
 from freewheel.base.errors import BusyError, FreewheelError
 from freewheel.base.workspace import Workspace
-from freewheel.build import (
-    annotate,
-    buildinfo,
-    index,
-    patches,
-    sdist,
-    source,
-    verify,
-    wheel,
-)
+from freewheel.build import annotate, buildinfo, check, index, patches, sdist, source, wheel
 from freewheel.build import known_good as known
 from freewheel.build.job import Job
 from freewheel.machine import requirements
@@ -52,7 +43,7 @@ class Outcome:
     """
 
     job: Job
-    wheel: verify.VerifiedWheel | verify.BaselineWheel | None = None
+    wheel: check.VerifiedWheel | check.BaselineWheel | None = None
     fresh: bool = False
     known_good: bool = False
     changed: tuple[str, ...] = ()
@@ -180,7 +171,7 @@ def _look(workspace: Workspace, job: Job) -> Outcome:
     found = _recall(job, record)
     if found is None:
         return Outcome(job=job, changed=("the wheel itself",))
-    if isinstance(found, verify.BaselineWheel):
+    if isinstance(found, check.BaselineWheel):
         return Outcome(job=job, wheel=found, fresh=True)
     index.add(workspace.simple, found)
     index.attach(workspace.simple, record.project, record.wheel, buildinfo.SUFFIX)
@@ -188,14 +179,12 @@ def _look(workspace: Workspace, job: Job) -> Outcome:
     return Outcome(job=job, wheel=found, known_good=known_good, fresh=True)
 
 
-def _recall(
-    job: Job, record: buildinfo.Record
-) -> verify.VerifiedWheel | verify.BaselineWheel | None:
+def _recall(job: Job, record: buildinfo.Record) -> check.VerifiedWheel | check.BaselineWheel | None:
     names = {"project": record.project, "version": record.version, "sha256": record.sha256}
     if job.baseline:
         failures = record.details["failed checks"]
-        return verify.recall_baseline(record.wheel, **names, failures=failures)
-    return verify.recall(record.wheel, **names)
+        return check.recall_baseline(record.wheel, **names, failures=failures)
+    return check.recall(record.wheel, **names)
 
 
 def _inputs_of(job: Job) -> dict[str, str]:
@@ -285,10 +274,10 @@ def _finish(workspace: Workspace, ready: _Prepared, builder: _Builder, board: Bo
             requirements=requirements.BUILD_REQUIREMENTS,
             publisher=buildinfo.PUBLISHER,
         )
-    with board.stage(job.title, "verify"):
-        scratch = files.empty_directory(ready.scratch / "verify")
-        check = verify.check_baseline if job.baseline else verify.verify
-        checked = check(annotated, job.recipe, place=builder.place, scratch=scratch)
+    with board.stage(job.title, "check"):
+        scratch = files.empty_directory(ready.scratch / "check")
+        put_through = check.check_baseline if job.baseline else check.check_wheel
+        checked = put_through(annotated, job.recipe, place=builder.place, scratch=scratch)
     record = _record(ready, builder, checked, commit=git.clean_commit(workspace.root))
     known_good = not job.baseline and _is_known_good(workspace, record)
     placed = _place(workspace, checked)
@@ -310,13 +299,13 @@ def _is_known_good(workspace: Workspace, record: buildinfo.Record) -> bool:
 
 
 def _place(
-    workspace: Workspace, wheel: verify.VerifiedWheel | verify.BaselineWheel
-) -> verify.VerifiedWheel | verify.BaselineWheel:
+    workspace: Workspace, wheel: check.VerifiedWheel | check.BaselineWheel
+) -> check.VerifiedWheel | check.BaselineWheel:
     """The way out of quarantine.
 
     The index decides first: what it refuses does not replace the wheel in ``wheels/`` either.
     """
-    if isinstance(wheel, verify.BaselineWheel):
+    if isinstance(wheel, check.BaselineWheel):
         target = workspace.baseline / wheel.path.name
     else:
         index.add(workspace.simple, wheel)
@@ -328,11 +317,11 @@ def _place(
 def _record(
     ready: _Prepared,
     builder: _Builder,
-    wheel: verify.VerifiedWheel | verify.BaselineWheel,
+    wheel: check.VerifiedWheel | check.BaselineWheel,
     *,
     commit: str,
 ) -> buildinfo.Record:
-    failures = wheel.failures if isinstance(wheel, verify.BaselineWheel) else ()
+    failures = wheel.failures if isinstance(wheel, check.BaselineWheel) else ()
     return buildinfo.Record(
         wheel=wheel.path,
         project=wheel.project,
@@ -342,7 +331,7 @@ def _record(
         inputs=ready.inputs
         | {"image": builder.image.identity, "image manifest": builder.image.manifest},
         details={
-            "checks": verify.CHECKS,
+            "checks": check.CHECKS,
             "commit": commit,
             "failed checks": failures,
             "image": builder.image.origin,

@@ -15,7 +15,7 @@ from freewheel.base import console
 from freewheel.base.errors import FreewheelError
 from freewheel.base.workspace import Workspace, find_workspace
 from freewheel.build import buildinfo, finished, known_good, pipeline
-from freewheel.build.verify import VerifiedWheel
+from freewheel.build.check import VerifiedWheel
 from freewheel.commands import proof as proof_commands
 from freewheel.commands import release as release_commands
 from freewheel.commands import selection
@@ -24,7 +24,7 @@ from freewheel.commands.doctor import examine
 from freewheel.commands.outcomes import show_error, show_outcomes
 from freewheel.publish import install_lines, server
 from freewheel.recipe.recipe import load_recipes
-from freewheel.trust import audit, provenance, rebuild, reproduce
+from freewheel.trust import provenance, rebuild, reproduce, verify
 from freewheel.upkeep import locks
 
 
@@ -156,12 +156,12 @@ def serve(port: int | None) -> None:
     server.serve(find_workspace(), port=port)
 
 
-@commands.command()
+@commands.command(name="verify")
 @click.argument("wheels", nargs=-1, required=True, type=click.Path(path_type=Path))
-def verify(wheels: tuple[Path, ...]) -> None:
+def verify_wheels(wheels: tuple[Path, ...]) -> None:
     """Check WHEELS again, with the buildinfo and the attestation beside each."""
     for path in wheels:
-        found = audit.audit(path)
+        found = verify.verify_file(path)
         signed = f"signed by {', '.join(found.signers)}" if found.signers else "not signed"
         proven = f"{found.certified.kind} certificate" if found.certified else "no certificate"
         console.say(f"{path.name}: good, {signed}, {proven}")

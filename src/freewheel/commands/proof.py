@@ -13,8 +13,8 @@ from freewheel.base import console, process
 from freewheel.base.errors import ProofError, UnprovenError
 from freewheel.base.workspace import Workspace, find_workspace
 from freewheel.build import pipeline
+from freewheel.build.check import VerifiedWheel
 from freewheel.build.job import Job
-from freewheel.build.verify import VerifiedWheel
 from freewheel.commands import selection
 from freewheel.commands.outcomes import show_outcomes
 from freewheel.proof import cases, certificate

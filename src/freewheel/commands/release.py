@@ -21,9 +21,9 @@ from freewheel.proof.programs import load_programs
 from freewheel.publish import install_lines, server
 from freewheel.publish import upload as publishing
 from freewheel.publish.destination import Destination, on_this_machine, resolve_destination
-from freewheel.release import handover, site
+from freewheel.release import artifacts, site
 from freewheel.release.matrix import Gate, entries, reached, with_gate
-from freewheel.trust import audit
+from freewheel.trust import verify
 
 _NO_COMMIT = "0" * 40  # what a push that makes a branch names as the commit before it
 
@@ -39,7 +39,7 @@ def matrix(since: str, gate: str | None) -> None:
     if since and since != _NO_COMMIT:
         chosen = reached(chosen, git.changed_since(workspace.root, since), recipes)
     for each in Gate:
-        handover.hand_on(each, [entry.to_json() for entry in with_gate(chosen, each)])
+        artifacts.set_output(each, [entry.to_json() for entry in with_gate(chosen, each)])
     shown = with_gate(chosen, Gate(gate)) if gate else chosen
     console.say(json.dumps([entry.to_json() for entry in shown], indent=1))
 
@@ -49,8 +49,8 @@ def matrix(since: str, gate: str | None) -> None:
 @click.argument("second", type=click.Path(path_type=Path, exists=True, file_okay=False))
 def compare(first: Path, second: Path) -> None:
     """Compare the wheels of two builders, in FIRST and SECOND, and print their digests."""
-    digests = handover.agree(first, second)
-    console.say(handover.hand_on("digests", digests))
+    digests = artifacts.compare_builders(first, second)
+    console.say(artifacts.set_output("digests", digests))
     console.note(f"{len(digests)} wheels, the same from both builders")
 
 
@@ -61,11 +61,11 @@ def receive(sources: Path) -> None:
 
     FREEWHEEL_DIGESTS has what `compare` printed; without it, only their buildinfo is compared.
     """
-    digests = handover.named_digests()
-    for path in handover.receive(sources, find_workspace().wheels, digests):
+    digests = artifacts.named_digests()
+    for path in artifacts.collect(sources, find_workspace().wheels, digests):
         console.say(path.name)
     if digests is None:
-        console.note(f"{handover.DIGESTS} is not set, so no other builder speaks for these wheels")
+        console.note(f"{artifacts.DIGESTS} is not set, so no other builder speaks for these wheels")
 
 
 @click.command()
@@ -113,7 +113,7 @@ def _certified(workspace: Workspace, projects: Sequence[str]) -> list[certificat
     verified = finished.verified_wheels(workspace, recipes)
     verified = finished.without_unproven(workspace, recipes, verified)
     for wheel in verified:
-        audit.audit(wheel.path)
+        verify.verify_file(wheel.path)
     return certificate.all_certified(
         (wheel, load_programs(workspace.probes, wheel.project)) for wheel in verified
     )

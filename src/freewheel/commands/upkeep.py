@@ -12,7 +12,7 @@ from freewheel.base.workspace import find_workspace
 from freewheel.commands import selection
 from freewheel.proof import cases
 from freewheel.recipe.recipe import choose_recipe, load_recipes
-from freewheel.upkeep import beginning, issue, refresh, watch, watch_report
+from freewheel.upkeep import issue, new_recipe, refresh, watch, watch_report
 from freewheel.upkeep.upstream import offer_of
 
 
@@ -80,7 +80,7 @@ def refresh_series(project: str, version: str, *, proceed: bool) -> None:
 @click.option("--import-name", metavar="PACKAGE", help="The package that is imported.")
 @click.option("--version-file", metavar="FILE", help="The file that sets the version.")
 @click.option("--version-pattern", metavar="TEXT", help="How it does, with {version}.")
-def new_recipe(
+def begin_recipe(
     name: str,
     version: str,
     *,
@@ -93,11 +93,11 @@ def new_recipe(
         raise click.UsageError("--version-file and --version-pattern belong together")
     says = None
     if version_file and version_pattern:
-        says = beginning.Version(file=version_file, pattern=version_pattern)
+        says = new_recipe.Version(file=version_file, pattern=version_pattern)
     workspace = find_workspace()
-    recipe = beginning.begin(workspace, name, version, import_name=import_name, says_version=says)
+    recipe = new_recipe.begin(workspace, name, version, import_name=import_name, says_version=says)
     console.say(f"{recipe.path.relative_to(workspace.root)}: read it, and correct what is not so")
     console.say(f"Next: nox -s build-{recipe.name} -- --baseline; docs/recipes.md goes on")
 
 
-ALL: tuple[click.Command, ...] = (watch_upstream, tell_of_it, refresh_series, new_recipe)
+ALL: tuple[click.Command, ...] = (watch_upstream, tell_of_it, refresh_series, begin_recipe)

@@ -10,11 +10,11 @@ from packaging.version import Version
 
 from freewheel.base.errors import ProbeError
 from freewheel.base.workspace import Workspace
+from freewheel.build.check import BaselineWheel, VerifiedWheel
 from freewheel.build.patches import Patch, read_series
-from freewheel.build.verify import BaselineWheel, VerifiedWheel
 from freewheel.machine.interpreter import Interpreter
 from freewheel.proof.programs import Probe, Programs, load_programs
-from freewheel.proof.trial import Environment, make_environment
+from freewheel.proof.running import Environment, make_environment
 from freewheel.recipe.recipe import Recipe, Release
 
 

@@ -17,7 +17,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 
 from freewheel.base import files
 from freewheel.base.errors import CertificateError
-from freewheel.build.verify import VerifiedWheel
+from freewheel.build.check import VerifiedWheel
 from freewheel.proof import control
 from freewheel.proof.programs import Programs
 

@@ -14,7 +14,7 @@ from math import comb
 from typing import Protocol
 
 from freewheel.proof.programs import Outcome, Probe
-from freewheel.proof.trial import Run
+from freewheel.proof.running import Run
 
 CONFIDENCE = 0.95  # of the upper bound on the failure rate
 # The chance, at most, that a patch which does nothing would have given the same runs.

@@ -24,16 +24,16 @@ from freewheel.machine import facts
 from freewheel.machine.interpreter import find_interpreter
 from freewheel.proof import certificate, control
 from freewheel.proof.cases import Case, environments_of
-from freewheel.proof.issuing import Evidence, StressFinding, SuiteFinding, issue
-from freewheel.proof.kept import Kept, Subject, harness_digest
+from freewheel.proof.make_certificate import Evidence, StressFinding, SuiteFinding, issue
 from freewheel.proof.programs import Outcome, Probe, Program, Stress
 from freewheel.proof.races.sanitizer import SanitizerResult, known_races
+from freewheel.proof.result_cache import ResultCache, Subject, harness_digest
+from freewheel.proof.running import Environment, Run, run_program, run_stress
 from freewheel.proof.services import running_services, services_of
 from freewheel.proof.speed import scaling
 from freewheel.proof.speed.scaling import Figure
 from freewheel.proof.suite.results import Comparison
 from freewheel.proof.suite.running import Wheels, chosen_pass, prove_suite, suite_digest
-from freewheel.proof.trial import Environment, Run, run_program, run_stress
 
 # Each on both wheels. Much of their time they wait, for a server or for a second to pass.
 _SUITES_AT_ONCE = 2
@@ -59,7 +59,7 @@ class _Trials:
     environments: dict[str, Environment]  # by "baseline" and "patched"
     services: dict[str, str]
     scratch: Path
-    kept: Kept
+    kept: ResultCache
     afresh: bool
     quick: bool
     started: datetime
@@ -91,7 +91,7 @@ def prove(
     ``afresh`` forgets the results that are kept for the same bytes.
     """
     interpreter = find_interpreter(workspace)
-    kept = Kept(workspace.proof)
+    kept = ResultCache(workspace.proof)
     with (
         files.locked(workspace.locks / "proof.lock", what="a proof"),
         running_services(_programs(cases)) as services,

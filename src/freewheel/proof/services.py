@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from freewheel.machine.postgres import running_postgres
 from freewheel.proof.programs import Program
-from freewheel.proof.trial import POSTGRES_DSN
+from freewheel.proof.running import POSTGRES_DSN
 
 
 @contextmanager

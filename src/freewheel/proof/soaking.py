@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from freewheel.base import files
 from freewheel.base.console import Board
 from freewheel.base.workspace import Workspace
-from freewheel.build.verify import VerifiedWheel
+from freewheel.build.check import VerifiedWheel
 from freewheel.machine.interpreter import find_interpreter
 from freewheel.proof.control import ending
 from freewheel.proof.programs import Outcome, Stress, load_programs
+from freewheel.proof.running import Run, make_environment, run_stress
 from freewheel.proof.services import running_services, services_of
-from freewheel.proof.trial import Run, make_environment, run_stress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,7 @@ from pathlib import Path
 from packaging.version import Version
 
 from freewheel.base import files
-from freewheel.build.verify import VerifiedWheel
+from freewheel.build.check import VerifiedWheel
 
 REQUIREMENTS = "wheels/requirements.txt"  # as seen from the checkout, where the lines are typed
 _HEADER = """\

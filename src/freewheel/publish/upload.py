@@ -27,7 +27,7 @@ from pypi_simple import (
 
 from freewheel.base import differences, files, process
 from freewheel.base.errors import CommandFailed, PublishError
-from freewheel.build.verify import VerifiedWheel
+from freewheel.build.check import VerifiedWheel
 from freewheel.proof.certificate import CertifiedWheel
 from freewheel.publish.destination import (
     CREDENTIALS_HINT,

@@ -24,7 +24,7 @@ from freewheel.base.errors import PackageIndexError
 from freewheel.base.workspace import PINS
 from freewheel.build import index
 from freewheel.proof.certificate import CertifiedWheel
-from freewheel.release.handover import BESIDE
+from freewheel.release.artifacts import BESIDE
 
 EARLIER = "FREEWHEEL_PAGES_URL"  # the variable that names the index as it is served now
 YANKED = PINS / "yanked.toml"

@@ -28,10 +28,10 @@ from freewheel.build.wheel import host_target
 from freewheel.machine.interpreter import find_interpreter
 from freewheel.proof import control
 from freewheel.proof.programs import Probe, Programs, load_programs
+from freewheel.proof.running import Environment, Run, make_environment, run_program
 from freewheel.proof.services import running_services, services_of
-from freewheel.proof.trial import Environment, Run, make_environment, run_program
 from freewheel.recipe.recipe import Recipe, Release
-from freewheel.upkeep.fitting import Fit, State, fit_series
+from freewheel.upkeep.applicability import Fit, State, fit_series
 from freewheel.upkeep.upstream import Offer, offers
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from freewheel.base import files
-from freewheel.upkeep.fitting import Fit
+from freewheel.upkeep.applicability import Fit
 from freewheel.upkeep.watch import Newer, Watched
 
 REPORT = "report.md"

@@ -22,7 +22,6 @@ from freewheel.base.workspace import Workspace
 from freewheel.build.patches import Patch, read_series
 from freewheel.machine.tsan import SanitizedInterpreter, find_sanitized
 from freewheel.proof.compiling import CompiledWheel
-from freewheel.proof.kept import Kept, Subject
 from freewheel.proof.programs import (
     NOT_RUN,
     Outcome,
@@ -45,8 +44,9 @@ from freewheel.proof.races.reports import (
     parse_log,
 )
 from freewheel.proof.races.suppressions import merge_suppressions
+from freewheel.proof.result_cache import ResultCache, Subject
+from freewheel.proof.running import Environment, Run, make_environment, run_program, run_stress
 from freewheel.proof.services import running_services
-from freewheel.proof.trial import Environment, Run, make_environment, run_program, run_stress
 from freewheel.recipe.recipe import Recipe, Release
 
 SUPPRESSIONS = TSAN_PINS / "ours.supp"
@@ -364,7 +364,7 @@ def look_for_races(
         )
     if not baseline:
         about = subject(release, read_series(release), programs)
-        Kept(workspace.proof).write(about, found.to_json())
+        ResultCache(workspace.proof).write(about, found.to_json())
     return found
 
 
@@ -372,7 +372,7 @@ def known_races(
     workspace: Workspace, release: Release, series: Sequence[Patch], programs: Programs
 ) -> SanitizerResult | None:
     """What was found of the same source, patches and programs; None if nobody has looked yet."""
-    kept = Kept(workspace.proof).read(subject(release, series, programs))
+    kept = ResultCache(workspace.proof).read(subject(release, series, programs))
     return SanitizerResult.from_json(kept) if kept else None
 
 

@@ -13,12 +13,12 @@ from freewheel.base.workspace import Workspace
 from freewheel.machine import facts
 from freewheel.machine.interpreter import find_interpreter
 from freewheel.proof.cases import Case, environments_of
-from freewheel.proof.kept import Kept
 from freewheel.proof.programs import Benchmark
+from freewheel.proof.result_cache import ResultCache
+from freewheel.proof.running import Environment
 from freewheel.proof.services import running_services, services_of
 from freewheel.proof.speed import scaling
 from freewheel.proof.speed.scaling import Figure
-from freewheel.proof.trial import Environment
 
 _Environments = TypeVar("_Environments")
 _Figure = TypeVar("_Figure")
@@ -33,7 +33,7 @@ def measure(
     """
     interpreter = find_interpreter(workspace)
     processor = facts.look().processor
-    kept = Kept(workspace.proof)
+    kept = ResultCache(workspace.proof)
 
     def take(
         program: Benchmark,

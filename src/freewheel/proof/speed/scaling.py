@@ -19,9 +19,9 @@ from typing import Any, Literal, TypeVar
 
 from freewheel.base import files, process
 from freewheel.base.errors import ProofError
-from freewheel.proof.kept import Subject
 from freewheel.proof.programs import Benchmark
-from freewheel.proof.trial import UNWANTED, Environment
+from freewheel.proof.result_cache import Subject
+from freewheel.proof.running import UNWANTED, Environment
 
 _RATE = Path(__file__).with_name("rate.py")
 

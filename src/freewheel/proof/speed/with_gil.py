@@ -19,9 +19,9 @@ from freewheel.machine.interpreter import find_interpreter
 from freewheel.proof.cases import Case
 from freewheel.proof.compiling import Compilation
 from freewheel.proof.programs import Benchmark
+from freewheel.proof.running import Environment, make_environment
 from freewheel.proof.speed.measuring import of_each
 from freewheel.proof.speed.scaling import Ratio, Shape, in_turn, rate_of, ratio_of
-from freewheel.proof.trial import Environment, make_environment
 
 Contender = Literal["default build, baseline", "default build, patched", "cp314t, patched"]
 # Without cp314t's baseline: `measure` of scaling.py has it, and it may die of what patches mend.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from freewheel.proof.trial import signal_name
+from freewheel.proof.running import signal_name
 from freewheel.recipe.suite import Known, Pass
 
 

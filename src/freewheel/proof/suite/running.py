@@ -30,8 +30,8 @@ from freewheel.base.workspace import PINS, Workspace
 from freewheel.build.source import SourceArchive, fetch, unpack
 from freewheel.machine import postgres
 from freewheel.machine.interpreter import Interpreter
+from freewheel.proof.running import LIMITS, UNWANTED, Environment, make_environment
 from freewheel.proof.suite.results import Case, Comparison, SuiteResult, compare, differing, fold
-from freewheel.proof.trial import LIMITS, UNWANTED, Environment, make_environment
 from freewheel.recipe.recipe import Recipe, Release
 from freewheel.recipe.suite import Pass, Suite
 

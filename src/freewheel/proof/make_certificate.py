@@ -8,8 +8,8 @@ from datetime import datetime
 
 from freewheel import __version__
 from freewheel.base import files
+from freewheel.build.check import BaselineWheel, VerifiedWheel
 from freewheel.build.patches import Patch
-from freewheel.build.verify import BaselineWheel, VerifiedWheel
 from freewheel.machine.facts import Facts
 from freewheel.machine.interpreter import Interpreter
 from freewheel.proof import certificate as form

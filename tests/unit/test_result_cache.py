@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from freewheel.proof.kept import Kept, Subject, harness_digest
+from freewheel.proof.result_cache import ResultCache, Subject, harness_digest
 
 
 def subject(**facts: str) -> Subject:
@@ -10,18 +10,18 @@ def subject(**facts: str) -> Subject:
 
 
 def test_a_result_belongs_to_its_subject_alone(tmp_path: Path) -> None:
-    kept = Kept(tmp_path)
+    kept = ResultCache(tmp_path)
     kept.write(subject(), [{"outcome": "pass"}])
 
     assert kept.read(subject()) == [{"outcome": "pass"}]
     assert kept.read(subject(wheel="other")) is None
     assert kept.read(Subject(kind="demo-D2", facts=subject().facts)) is None
     # Another process finds it too.
-    assert Kept(tmp_path).read(subject()) == [{"outcome": "pass"}]
+    assert ResultCache(tmp_path).read(subject()) == [{"outcome": "pass"}]
 
 
 def test_what_is_forgotten_or_damaged_is_not_there(tmp_path: Path) -> None:
-    kept = Kept(tmp_path)
+    kept = ResultCache(tmp_path)
     kept.write(subject(), [1])
     kept.forget(subject())
     assert kept.read(subject()) is None

@@ -19,7 +19,7 @@ from freewheel.base import files
 from freewheel.proof.programs import EXIT_CODES
 
 _SCHEMA = 1
-_HARNESS = ("limits.py", "trial.py")  # what decides how a run is carried out
+_HARNESS = ("limits.py", "running.py")  # what decides how a run is carried out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class Subject:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-class Kept:
+class ResultCache:
     """The results in a directory, a file for each subject."""
 
     def __init__(self, directory: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from freewheel.build.patches import Patch, read_series
-from freewheel.upkeep.fitting import State, fit_series
+from freewheel.upkeep.applicability import State, fit_series
 from tests.unit.test_patches import HEADER, SOURCE, release
 
 # Two hunks, so that one of them can fail alone.

@@ -94,7 +94,7 @@ class BaselineWheel:
     failures: tuple[str, ...]
 
 
-def verify(
+def check_wheel(
     wheel: Wheel, recipe: Recipe, *, place: Interpreter | Container, scratch: Path
 ) -> VerifiedWheel:
     """Run all checks; raises VerifyError that lists every failure with its code.

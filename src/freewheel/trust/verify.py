@@ -12,7 +12,7 @@ from pathlib import Path
 
 from freewheel.base import files
 from freewheel.base.errors import AttestationError, CertificateError, VerifyError
-from freewheel.build import buildinfo, verify
+from freewheel.build import buildinfo, check
 from freewheel.proof import certificate
 from freewheel.trust import provenance
 
@@ -26,7 +26,7 @@ CHECKS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Audit:
+class Verified:
     """What was found good about a wheel.
 
     ``signers`` is empty where no bundle lies beside it, ``certified`` None without a certificate.
@@ -37,14 +37,14 @@ class Audit:
     certified: certificate.Certificate | None
 
 
-def audit(path: Path) -> Audit:
+def verify_file(path: Path) -> Verified:
     """Check the wheel at ``path``. Raises VerifyError with every problem that was found."""
     if not path.is_file():
         raise VerifyError(f"there is no wheel at {path}", hint="name a file that ends in .whl")
     record = buildinfo.read_record(path.with_name(path.name + buildinfo.SUFFIX))
     problems = list(_record_problems(path, record))
     if record is not None:
-        failures = verify.static_failures(
+        failures = check.static_failures(
             path, record.project, record.version, record.inputs.get("target", "")
         )
         problems += map(str, failures)
@@ -70,7 +70,7 @@ def audit(path: Path) -> Audit:
             problems=problems,
             hint="do not use it; fetch it again with the files beside it, or build it",
         )
-    return Audit(record=record, signers=tuple(signers), certified=certified)
+    return Verified(record=record, signers=tuple(signers), certified=certified)
 
 
 def _record_problems(path: Path, record: buildinfo.Record | None) -> Iterator[str]:

@@ -13,7 +13,7 @@ from freewheel.base import files
 from freewheel.base.errors import ProofError
 from freewheel.machine.interpreter import Interpreter
 from freewheel.proof.programs import Outcome, Stress
-from freewheel.proof.trial import (
+from freewheel.proof.running import (
     Environment,
     Run,
     make_environment,

@@ -12,7 +12,7 @@ from freewheel.base import files
 from freewheel.base.errors import ReleaseError, ReproduceError
 from freewheel.build import buildinfo
 from freewheel.proof import certificate
-from freewheel.release import handover
+from freewheel.release import artifacts
 from tests.unit.wheelmaker import make_record, make_wheel
 
 
@@ -28,7 +28,9 @@ def test_equal_wheels_are_known_by_their_digests(tmp_path: Path) -> None:
     first = built(tmp_path / "a" / "deep" / "in")
     built(tmp_path / "b")
 
-    assert handover.agree(tmp_path / "a", tmp_path / "b") == {first.name: files.sha256(first)}
+    assert artifacts.compare_builders(tmp_path / "a", tmp_path / "b") == {
+        first.name: files.sha256(first)
+    }
 
 
 def test_every_difference_is_named(tmp_path: Path) -> None:
@@ -37,7 +39,7 @@ def test_every_difference_is_named(tmp_path: Path) -> None:
     built(tmp_path / "b", "2.0+ft.1")
 
     with pytest.raises(ReproduceError) as caught:
-        handover.agree(tmp_path / "a", tmp_path / "b")
+        artifacts.compare_builders(tmp_path / "a", tmp_path / "b")
 
     told = "\n".join(caught.value.problems)
     assert "speedy-2.0+ft.1-cp314-cp314t-manylinux_2_17_x86_64.whl: only in b" in told
@@ -50,7 +52,7 @@ def test_nothing_is_no_agreement(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
 
     with pytest.raises(ReleaseError, match="there is no wheel"):
-        handover.agree(tmp_path / "a", tmp_path / "b")
+        artifacts.compare_builders(tmp_path / "a", tmp_path / "b")
 
 
 def test_a_wheel_is_received_with_what_lies_beside_it(tmp_path: Path) -> None:
@@ -59,7 +61,7 @@ def test_a_wheel_is_received_with_what_lies_beside_it(tmp_path: Path) -> None:
     wheel.with_name("noise.txt").write_text("")
     wheels = tmp_path / "wheels"
 
-    taken = handover.receive(tmp_path / "a", wheels, {wheel.name: files.sha256(wheel)})
+    taken = artifacts.collect(tmp_path / "a", wheels, {wheel.name: files.sha256(wheel)})
 
     assert taken == [wheels / wheel.name]
     assert {path.name for path in wheels.iterdir()} == {
@@ -77,7 +79,7 @@ def test_what_is_not_on_the_list_is_not_received(
     digests = known if isinstance(known, dict) else {wheel.name: "0" * 64}
 
     with pytest.raises(ReleaseError) as caught:
-        handover.receive(tmp_path / "a", tmp_path / "wheels", digests)
+        artifacts.collect(tmp_path / "a", tmp_path / "wheels", digests)
 
     assert "the builders agreed on" in str(caught.value)
     assert not (tmp_path / "wheels").exists()
@@ -88,7 +90,7 @@ def test_a_wheel_without_its_own_buildinfo_is_not_received(tmp_path: Path) -> No
     shutil.copyfile(built(tmp_path / "b", core="2"), wheel)
 
     with pytest.raises(ReleaseError, match="no buildinfo that is about it"):
-        handover.receive(tmp_path / "a", tmp_path / "wheels", None)
+        artifacts.collect(tmp_path / "a", tmp_path / "wheels", None)
 
 
 def test_two_wheels_of_one_name_are_refused(tmp_path: Path) -> None:
@@ -96,29 +98,29 @@ def test_two_wheels_of_one_name_are_refused(tmp_path: Path) -> None:
     built(tmp_path / "a" / "two")
 
     with pytest.raises(ReleaseError, match="twice"):
-        handover.receive(tmp_path / "a", tmp_path / "wheels", None)
+        artifacts.collect(tmp_path / "a", tmp_path / "wheels", None)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"x.whl": "abc"}', "${{ needs }}"])
 def test_a_damaged_list_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    monkeypatch.setenv(handover.DIGESTS, text)
+    monkeypatch.setenv(artifacts.DIGESTS, text)
 
     with pytest.raises(ReleaseError, match="not a list of digests"):
-        handover.named_digests()
+        artifacts.named_digests()
 
 
 def test_what_one_job_prints_another_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outputs = tmp_path / "outputs"
     monkeypatch.setenv("GITHUB_OUTPUT", str(outputs))
     digests = {"a-1.0+ft.1-py3-none-any.whl": "0" * 64}
-    handover.hand_on("digests", digests)
-    handover.hand_on("more", [])
+    artifacts.set_output("digests", digests)
+    artifacts.set_output("more", [])
 
     name, _, text = outputs.read_text().splitlines()[0].partition("=")
-    monkeypatch.setenv(handover.DIGESTS, text)
+    monkeypatch.setenv(artifacts.DIGESTS, text)
 
     assert name == "digests"
-    assert handover.named_digests() == digests
+    assert artifacts.named_digests() == digests
     assert json.loads(outputs.read_text().splitlines()[1].removeprefix("more=")) == []
-    monkeypatch.delenv(handover.DIGESTS)
-    assert handover.named_digests() is None
+    monkeypatch.delenv(artifacts.DIGESTS)
+    assert artifacts.named_digests() is None

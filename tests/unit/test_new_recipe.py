@@ -8,7 +8,7 @@ import pytest
 
 from freewheel.base.errors import UpstreamError
 from freewheel.base.workspace import Workspace
-from freewheel.upkeep.beginning import Version, begin
+from freewheel.upkeep.new_recipe import Version, begin
 from tests.unit.indexmaker import make_index, make_sdist
 
 

@@ -30,7 +30,7 @@ _Digests = TypeAdapter(Annotated[dict[str, _Digest], Field(min_length=1)])
 BESIDE = (buildinfo.SUFFIX, certificate.SUFFIX, provenance.SUFFIX)
 
 
-def agree(first: Path, second: Path) -> dict[str, str]:
+def compare_builders(first: Path, second: Path) -> dict[str, str]:
     """The digests, by file name, of wheels that are the same in both directories.
 
     Raises ReproduceError with every wheel that only one builder has, or in which they differ,
@@ -60,7 +60,7 @@ def agree(first: Path, second: Path) -> dict[str, str]:
     return digests
 
 
-def receive(sources: Path, wheels: Path, digests: Mapping[str, str] | None) -> list[Path]:
+def collect(sources: Path, wheels: Path, digests: Mapping[str, str] | None) -> list[Path]:
     """Bring the wheels below ``sources`` into ``wheels``, with what lies beside each.
 
     Each must have a buildinfo that is about it and, where there are ``digests``, be on that list.
@@ -122,7 +122,7 @@ def named_digests() -> dict[str, str] | None:
         ) from error
 
 
-def hand_on(name: str, value: object) -> str:
+def set_output(name: str, value: object) -> str:
     """Give a value to the jobs that come after this one, where there are any; its JSON."""
     text = json.dumps(value, separators=(",", ":"))
     outputs = os.environ.get(_OUTPUTS)
