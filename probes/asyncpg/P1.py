@@ -8,11 +8,11 @@
 # releases = "<=0.32.0"
 # use = "supported"
 # passes = "each statement was prepared, and no name was given twice"
-# shows = ["wrong answer"]
+# fails-by = ["wrong answer"]
 # runs = { baseline = 10, patched = 20 }
 # seconds = 120
 # needs = ["postgresql"]
-# alone = true
+# exclusive = true
 # ///
 """P1: two prepared statements get the same name, and the server refuses the second.
 

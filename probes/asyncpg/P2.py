@@ -8,7 +8,7 @@
 # releases = ">=0.31,<=0.32.0"
 # use = "supported"
 # passes = "8 copies that were imported in turn all work, and of others nothing is left"
-# shows = ["crash", "wrong answer"]
+# fails-by = ["crash", "wrong answer"]
 # needs = ["postgresql"]
 # runs = { baseline = 10, patched = 15 }
 # seconds = 60

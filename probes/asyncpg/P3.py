@@ -8,10 +8,10 @@
 # releases = ">=0.31,<=0.32.0"
 # use = "misuse"
 # passes = "each item of a record comes out of its iterators once, and each key with its own value"
-# shows = ["crash", "wrong answer", "exception"]
+# fails-by = ["crash", "wrong answer", "exception"]
 # runs = { baseline = 10, patched = 15 }
 # seconds = 60
-# alone = true
+# exclusive = true
 # ///
 """P3: an iterator over a record crashes, or gives wrong pairs, when threads share it.
 

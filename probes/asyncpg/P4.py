@@ -8,7 +8,7 @@
 # releases = ">=0.31,<=0.32.0"
 # use = "supported"
 # passes = "a thread that fetches 2,000 rows and ends leaves less than 50 KiB behind"
-# shows = ["leak"]
+# fails-by = ["leak"]
 # needs = ["postgresql"]
 # runs = { baseline = 10, patched = 15 }
 # seconds = 60

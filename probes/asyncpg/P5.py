@@ -8,7 +8,7 @@
 # releases = ">=0.31,<=0.32.0"
 # use = "misuse"
 # passes = "foreign loops get InterfaceError; of those at home one at a time wins, and is right"
-# shows = ["wrong answer", "exception", "crash", "hang"]
+# fails-by = ["wrong answer", "exception", "crash", "hang"]
 # needs = ["postgresql"]
 # runs = { baseline = 10, patched = 15 }
 # seconds = 60

@@ -8,7 +8,7 @@
 # releases = ">=0.31,<=0.32.0"
 # use = "supported"
 # passes = "a collection frees such classes, and sees what a record refers to"
-# shows = ["leak"]
+# fails-by = ["leak"]
 # runs = { baseline = 10, patched = 30 }
 # seconds = 30
 # ///

@@ -8,7 +8,7 @@
 # releases = ">=0.31,<=0.32.0"
 # use = "supported"
 # passes = "CPython's debug allocator finds what follows each row untouched"
-# shows = ["crash"]
+# fails-by = ["crash"]
 # runs = { baseline = 10, patched = 30 }
 # seconds = 30
 # ///

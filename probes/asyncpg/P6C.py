@@ -8,7 +8,7 @@
 # releases = ">=0.31,<=0.32.0"
 # use = "supported"
 # passes = "a record is made, and no error is set"
-# shows = ["exception"]
+# fails-by = ["exception"]
 # runs = { baseline = 10, patched = 30 }
 # seconds = 30
 # ///

@@ -8,7 +8,7 @@
 # releases = ">=0.31,<0.32"
 # use = "supported"
 # passes = "TypeError, each time"
-# shows = ["crash", "exception"]
+# fails-by = ["crash", "exception"]
 # runs = { baseline = 10, patched = 30 }
 # seconds = 30
 # ///

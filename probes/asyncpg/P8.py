@@ -8,7 +8,7 @@
 # releases = ">=0.31,<0.32"
 # use = "supported"
 # passes = "close() returns"
-# shows = ["hang"]
+# fails-by = ["hang"]
 # runs = { baseline = 6, patched = 30 }
 # seconds = 60
 # needs = ["postgresql"]

@@ -8,7 +8,7 @@
 # releases = ">=0.31,<=0.32.0"
 # use = "supported"
 # passes = "no two connections have a codec in common, for arguments, columns or what is in these"
-# shows = ["wrong answer"]
+# fails-by = ["wrong answer"]
 # runs = { baseline = 10, patched = 30 }
 # seconds = 30
 # needs = ["postgresql"]

@@ -8,7 +8,7 @@
 # releases = ">=0.31,<=0.32.0"
 # use = "supported"
 # passes = "no value is made of a constant that exists once in a process"
-# shows = ["wrong answer"]
+# fails-by = ["wrong answer"]
 # runs = { baseline = 10, patched = 30 }
 # seconds = 30
 # needs = ["postgresql"]

@@ -8,7 +8,7 @@
 # releases = ">=0.31,<=0.32.0"
 # use = "supported"
 # passes = "rows are decoded without one call of the function"
-# shows = ["wrong answer"]
+# fails-by = ["wrong answer"]
 # runs = { baseline = 10, patched = 30 }
 # seconds = 30
 # needs = ["postgresql"]

@@ -8,7 +8,7 @@
 # releases = ">=0.31,<=0.32.0"
 # use = "supported"
 # passes = "UUIDs come and go without a reference to their type being counted"
-# shows = ["wrong answer"]
+# fails-by = ["wrong answer"]
 # runs = { baseline = 10, patched = 30 }
 # seconds = 30
 # ///

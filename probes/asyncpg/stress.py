@@ -8,7 +8,7 @@
 # needs = ["postgresql"]
 # work = { quick = 8, full = 60 }
 # seconds = 60
-# alone = true
+# exclusive = true
 # ///
 """asyncpg under load: what applications do with it, a loop per thread, and every answer checked.
 

@@ -8,10 +8,10 @@
 # releases = ">=3.3.1,<=3.5.6"
 # use = "misuse"
 # passes = "other threads get exceptions or answers, and the greenlet is none the worse"
-# shows = ["wrong answer", "crash", "hang"]
+# fails-by = ["wrong answer", "crash", "hang"]
 # runs = { baseline = 6, patched = 30 }
 # seconds = 6
-# alone = true
+# exclusive = true
 # ///
 """G10: a greenlet is corrupted by threads that it does not belong to.
 

@@ -8,10 +8,10 @@
 # releases = ">=3.3.1,<3.5.6"
 # use = "supported"
 # passes = "collection is still enabled"
-# shows = ["wrong answer"]
+# fails-by = ["wrong answer"]
 # runs = { baseline = 10, patched = 30 }
 # seconds = 60
-# alone = true
+# exclusive = true
 # ///
 """G11: switching in several threads turns garbage collection off.
 

@@ -8,7 +8,7 @@
 # releases = "<=3.5.6"
 # use = "supported"
 # passes = "imports with its own layout; with another, ImportError names both versions and a remedy"
-# shows = ["wrong answer"]
+# fails-by = ["wrong answer"]
 # runs = { baseline = 10, patched = 30 }
 # seconds = 30
 # ///

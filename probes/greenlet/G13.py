@@ -8,7 +8,7 @@
 # releases = "<=3.5.6"
 # use = "supported"
 # passes = "threads that use greenlets end, and what others refer to is there as long as they do"
-# shows = ["crash", "wrong answer"]
+# fails-by = ["crash", "wrong answer"]
 # runs = { baseline = 10, patched = 15 }
 # seconds = 120
 # ///

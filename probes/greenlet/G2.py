@@ -8,7 +8,7 @@
 # releases = ">=3.4.0,<=3.5.6"
 # use = "supported"
 # passes = "the calls return, and the `finally` block ran, in the greenlet's own thread"
-# shows = ["hang"]
+# fails-by = ["hang"]
 # runs = { baseline = 4, patched = 70 }
 # seconds = 6
 # ///

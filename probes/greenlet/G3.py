@@ -8,7 +8,7 @@
 # releases = "<=3.5.6"
 # use = "supported"
 # passes = "each `finally` block ran once, in its greenlet's thread, and so did each `__del__`"
-# shows = ["leak", "crash"]
+# fails-by = ["leak", "crash"]
 # runs = { baseline = 10, patched = 60 }
 # seconds = 30
 # ///

@@ -8,10 +8,10 @@
 # releases = "<=3.5.6"
 # use = "misuse"
 # passes = "one of the two is refused, as with the GIL, and the greenlet ends in its thread"
-# shows = ["crash", "wrong answer"]
+# fails-by = ["crash", "wrong answer"]
 # runs = { baseline = 10, patched = 20 }
 # seconds = 120
-# alone = true
+# exclusive = true
 # ///
 """G4: a greenlet is started in one thread and gets a parent in another at the same time.
 

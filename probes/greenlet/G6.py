@@ -8,7 +8,7 @@
 # releases = "<=3.5.6"
 # use = "supported"
 # passes = "each block runs once, in its greenlet's thread, with all that it uses; nothing is left"
-# shows = ["wrong answer"]
+# fails-by = ["wrong answer"]
 # runs = { baseline = 10, patched = 30 }
 # seconds = 30
 # ///

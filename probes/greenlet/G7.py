@@ -8,7 +8,7 @@
 # releases = ">=3.3.1,<3.5.3"
 # use = "supported"
 # passes = "every greenlet finishes what it was doing, with the right result"
-# shows = ["crash"]
+# fails-by = ["crash"]
 # runs = { baseline = 10, patched = 20 }
 # seconds = 60
 # ///

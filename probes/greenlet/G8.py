@@ -8,7 +8,7 @@
 # releases = ">=3.3.1,<3.5.4"
 # use = "supported"
 # passes = "other threads can use these objects while the greenlet is suspended"
-# shows = ["hang", "crash"]
+# fails-by = ["hang", "crash"]
 # runs = { baseline = 10, patched = 20 }
 # seconds = 20
 # ///

@@ -8,7 +8,7 @@
 # releases = ">=3.3.1,<3.5.4"
 # use = "supported"
 # passes = "every object outlives the collection, and no longer than the greenlet"
-# shows = ["wrong answer", "crash"]
+# fails-by = ["wrong answer", "crash"]
 # runs = { baseline = 10, patched = 20 }
 # seconds = 60
 # ///

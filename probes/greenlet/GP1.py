@@ -8,7 +8,7 @@
 # releases = "<=3.5.6"
 # use = "supported"
 # passes = "in no case more than one page fault in ten greenlets"
-# shows = ["wrong answer"]
+# fails-by = ["wrong answer"]
 # runs = { baseline = 10, patched = 30 }
 # seconds = 60
 # ///

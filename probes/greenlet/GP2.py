@@ -8,10 +8,10 @@
 # releases = "<=3.5.6"
 # use = "supported"
 # passes = "while other threads switch, collection stays as it is set: always on, or always off"
-# shows = ["wrong answer"]
+# fails-by = ["wrong answer"]
 # runs = { baseline = 10, patched = 15 }
 # seconds = 30
-# alone = true
+# exclusive = true
 # ///
 """GP2: each switch turns garbage collection off and on, in memory that all threads share.
 

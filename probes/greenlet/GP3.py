@@ -8,10 +8,10 @@
 # releases = "<=3.5.6"
 # use = "supported"
 # passes = "a call below a switch makes it longer by less than a fifth of what a call itself takes"
-# shows = ["wrong answer"]
+# fails-by = ["wrong answer"]
 # runs = { baseline = 10, patched = 20 }
 # seconds = 30
-# alone = true
+# exclusive = true
 # ///
 """GP3: each switch copies every frame of the greenlet that it leaves.
 

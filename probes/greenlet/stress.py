@@ -7,7 +7,7 @@
 # use = "supported"
 # work = { quick = 5, full = 40 }
 # seconds = 60
-# alone = true
+# exclusive = true
 # ///
 # ruff: noqa: S311  random choices must be repeatable
 # ruff: noqa: SLF001  sys._is_gil_enabled is documented

@@ -8,7 +8,7 @@
 # releases = "==0.7.1"
 # use = "supported"
 # passes = "the GIL stays off when both extension modules are imported"
-# shows = ["wrong answer"]
+# fails-by = ["wrong answer"]
 # runs = { baseline = 10, patched = 60 }
 # seconds = 60
 # ///

@@ -8,7 +8,7 @@
 # releases = "==0.7.1"
 # use = "supported"
 # passes = "every URL of 65,536 bytes or more is refused with HttpParserInvalidURLError"
-# shows = ["wrong answer"]
+# fails-by = ["wrong answer"]
 # runs = { baseline = 10, patched = 30 }
 # seconds = 60
 # ///

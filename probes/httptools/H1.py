@@ -8,10 +8,10 @@
 # releases = "<=0.9.0"
 # use = "misuse"
 # passes = "every call is whole, or refused with RuntimeError before anything was called"
-# shows = ["wrong answer"]
+# fails-by = ["wrong answer"]
 # runs = { baseline = 10, patched = 40 }
 # seconds = 60
-# alone = true
+# exclusive = true
 # ///
 """H1: a parser that is fed from several threads mixes up their requests.
 

@@ -8,7 +8,7 @@
 # releases = "<=0.9.0"
 # use = "misuse"
 # passes = "after feed_data() has returned or raised, every bytearray that was fed can be resized"
-# shows = ["leak"]
+# fails-by = ["leak"]
 # runs = { baseline = 10, patched = 30 }
 # seconds = 60
 # ///

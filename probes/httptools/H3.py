@@ -8,7 +8,7 @@
 # releases = "<=0.9.0"
 # use = "misuse"
 # passes = "a view cannot be released while it is fed, can be afterwards, and cannot be fed then"
-# shows = ["wrong answer"]
+# fails-by = ["wrong answer"]
 # runs = { baseline = 10, patched = 30 }
 # seconds = 60
 # ///

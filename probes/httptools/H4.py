@@ -8,7 +8,7 @@
 # releases = "<=0.9.0"
 # use = "misuse"
 # passes = "during feed_data() both are refused with RuntimeError; before and after it, both work"
-# shows = ["wrong answer"]
+# fails-by = ["wrong answer"]
 # runs = { baseline = 10, patched = 30 }
 # seconds = 60
 # ///

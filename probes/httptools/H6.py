@@ -8,7 +8,7 @@
 # releases = "<=0.9.0"
 # use = "misuse"
 # passes = "as much memory is in use after 1000 refused arguments as before"
-# shows = ["leak"]
+# fails-by = ["leak"]
 # runs = { baseline = 10, patched = 30 }
 # seconds = 60
 # ///

@@ -8,7 +8,7 @@
 # releases = "<=0.9.0"
 # use = "misuse"
 # passes = "it answers as a new parser does, and feed_data() raises HttpParserError"
-# shows = ["wrong answer", "crash"]
+# fails-by = ["wrong answer", "crash"]
 # runs = { baseline = 10, patched = 30 }
 # seconds = 60
 # ///

@@ -8,7 +8,7 @@
 # releases = "<=0.9.0"
 # use = "supported"
 # passes = "in a callback, a parser holds no reference to its function and one to the bytes"
-# shows = ["wrong answer"]
+# fails-by = ["wrong answer"]
 # runs = { baseline = 10, patched = 30 }
 # seconds = 30
 # ///

@@ -8,7 +8,7 @@
 # releases = "<=0.9.0"
 # use = "supported"
 # passes = "the compiled modules export nothing but their init functions"
-# shows = ["wrong answer"]
+# fails-by = ["wrong answer"]
 # runs = { baseline = 10, patched = 30 }
 # seconds = 30
 # ///

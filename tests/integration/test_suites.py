@@ -155,14 +155,14 @@ def sdist(files: dict[str, str]) -> bytes:
 
 PART = Pass(
     threads=1,
-    overrule="",
-    before="",
+    thread_safe_because="",
+    warm_up="",
     tests=("*",),
     needs=(),
     environment={"SPEEDY_VERSION": "{version}"},
-    left_out=(Known(tests=("*::test_zleft",), reason="only for this test"),),
+    skip=(Known(tests=("*::test_zleft",), reason="only for this test"),),
     failing=(),
-    outdated=(),
+    expects_defect=(),
 )
 
 
@@ -224,7 +224,7 @@ def test_what_differs_is_repeated_on_both_wheels(tmp_path: Path, interpreter: In
         PART,
         environment={"SPEEDY_STATE": str(shared / "seen")},
         failing=(Known(tests=("*::test_both",), reason="it always does"),),
-        outdated=(
+        expects_defect=(
             Known(
                 tests=("*::test_expects_a_defect",),
                 reason="expects the leak",

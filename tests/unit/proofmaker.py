@@ -30,7 +30,7 @@ def make_probe(
     directory: Path,
     defect: str = "D1",
     *,
-    shows: tuple[Outcome, ...] = (Outcome.WRONG,),
+    fails_by: tuple[Outcome, ...] = (Outcome.WRONG,),
     text: str = "",
 ) -> Probe:
     """A probe of the project demo; its file has ``text`` in it."""
@@ -45,11 +45,11 @@ def make_probe(
         needs=(),
         seconds=10,
         memory=0,
-        alone=False,
+        exclusive=False,
         defect=defect,
         releases=SpecifierSet("<=1.0"),
         passes="nothing is wrong",
-        shows=shows,
+        fails_by=fails_by,
         baseline_runs=10,
         patched_runs=40,
     )
@@ -68,7 +68,7 @@ def make_stress(directory: Path) -> Stress:
         needs=(),
         seconds=10,
         memory=0,
-        alone=True,
+        exclusive=True,
         quick_seconds=1,
         full_seconds=8,
     )
@@ -84,7 +84,7 @@ def make_benchmark(path: Path, case: str, *, seconds: float = 20) -> Benchmark:
         needs=(),
         seconds=seconds,
         memory=0,
-        alone=False,
+        exclusive=False,
         cases={case: "what it does"},
     )
 

@@ -105,7 +105,7 @@ def test_verdicts(
 
 
 def test_a_crash_counts_as_declared_whatever_its_signal(tmp_path: Path) -> None:
-    probe = make_probe(tmp_path, shows=(Outcome.CRASH,))
+    probe = make_probe(tmp_path, fails_by=(Outcome.CRASH,))
     crashed = make_tally(10, 10, {"crash (SIGSEGV)": 6, "crash (SIGBUS)": 4})
 
     assert judge(probe, crashed, make_tally(40), claimed=True, quick=False).verdict == "proven"

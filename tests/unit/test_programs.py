@@ -30,7 +30,7 @@ title = "it loses its way"
 releases = ">=1.2,<=1.10"
 use = "supported"
 passes = "it arrives"
-shows = ["wrong answer", "crash"]
+fails-by = ["wrong answer", "crash"]
 runs = { baseline = 5, patched = 50 }
 seconds = 20
 """
@@ -95,11 +95,11 @@ def test_a_valid_probe_becomes_typed_values(tmp_path: Path) -> None:
                 needs=(),
                 seconds=20.0,
                 memory=4096,
-                alone=False,
+                exclusive=False,
                 defect="S1",
                 releases=SpecifierSet(">=1.2,<=1.10"),
                 passes="it arrives",
-                shows=(Outcome.WRONG, Outcome.CRASH),
+                fails_by=(Outcome.WRONG, Outcome.CRASH),
                 baseline_runs=5,
                 patched_runs=50,
             ),
@@ -109,11 +109,11 @@ def test_a_valid_probe_becomes_typed_values(tmp_path: Path) -> None:
 
 
 def test_what_a_program_may_ask_for_is_read(tmp_path: Path) -> None:
-    write(tmp_path, program(f'{PROBE}memory = 0\nneeds = ["postgresql"]\nalone = true\n'))
+    write(tmp_path, program(f'{PROBE}memory = 0\nneeds = ["postgresql"]\nexclusive = true\n'))
 
     (probe,) = load(tmp_path).probes
 
-    assert (probe.memory, probe.needs, probe.alone) == (0, ("postgresql",), True)
+    assert (probe.memory, probe.needs, probe.exclusive) == (0, ("postgresql",), True)
 
 
 def test_a_stress_program_is_told_from_a_probe(tmp_path: Path) -> None:
@@ -167,10 +167,10 @@ def test_a_project_without_programs_has_none(tmp_path: Path) -> None:
         (">=1.2,<=1.10", "1.2 to 1.10", "releases", "must be version specifiers"),
         ('"supported"', '"wrong"', "use", "'supported' or 'misuse'"),
         ('passes = "it arrives"\n', "", "passes", "Field required"),
-        ('["wrong answer", "crash"]', "[]", "shows", "at least 1 item"),
-        ('"crash"]', '"explosion"]', "shows.1", "must be one of exception, wrong answer, leak"),
-        ('"crash"]', '"pass"]', "shows.1", "must be one of"),
-        ('"crash"]', '"not run"]', "shows.1", "must be one of"),
+        ('["wrong answer", "crash"]', "[]", "fails-by", "at least 1 item"),
+        ('"crash"]', '"explosion"]', "fails-by.1", "must be one of exception, wrong answer, leak"),
+        ('"crash"]', '"pass"]', "fails-by.1", "must be one of"),
+        ('"crash"]', '"not run"]', "fails-by.1", "must be one of"),
         ("baseline = 5", "baseline = 0", "runs.baseline", "greater than or equal to 1"),
         (", patched = 50", "", "runs.patched", "Field required"),
         ("patched = 50", "patched = 50, more = 1", "runs.more", "not permitted"),
@@ -180,7 +180,7 @@ def test_a_project_without_programs_has_none(tmp_path: Path) -> None:
         ("seconds = 20", "seconds = 20\nmemory = -1", "memory", "greater than or equal to 0"),
         ("seconds = 20", "seconds = 20\nmemory = 1.5", "memory", "valid integer"),
         ("seconds = 20", 'seconds = 20\nneeds = ["mysql"]', "needs.0", "'postgresql'"),
-        ("seconds = 20", "seconds = 20\nalone = 1", "alone", "valid boolean"),
+        ("seconds = 20", "seconds = 20\nexclusive = 1", "exclusive", "valid boolean"),
         ("seconds = 20", "seconds = 20\ntimeout = 3", "timeout", "not permitted"),
     ],
 )

@@ -50,23 +50,23 @@ needs = ["postgresql-programs"]
 unprivileged = true
 seconds = 60
 environment = { SPEEDY_VERSION = "{version}" }
-left-out = [{ tests = ["*test_docs*"], reason = "checks the sources, not the wheel" }]
+skip = [{ tests = ["*test_docs*"], reason = "checks the sources, not the wheel" }]
 failing = [
     { tests = ["*test_old"], reason = "an old mistake of its own", releases = "<1.10" },
     { tests = ["*test_any"], reason = "asks for Windows by mistake" },
 ]
-outdated = [
+expects-defect = [
     { tests = ["*test_leak"], reason = "it expects a leak", message = "no leak was found*" },
 ]
 
 [suite.parallel]
 threads = 4
 tests = ["test_a.py::*", "test_b.py::*"]
-overrule = "it does nothing that is not safe"
-before = "speedy.warm_up"
+thread-safe-because = "it does nothing that is not safe"
+warm-up = "speedy.warm_up"
 needs = ["postgresql-server"]
 environment = { SPEEDY_FAST = "1" }
-left-out = [{ tests = ["*test_env*"], reason = "sets variables of the process" }]
+skip = [{ tests = ["*test_env*"], reason = "sets variables of the process" }]
 """
 
 
@@ -145,21 +145,21 @@ def test_a_suite_has_two_passes(tmp_path: Path, patches: Path) -> None:
     assert suite is not None
     assert (suite.tests, suite.package) == (PurePosixPath("src/speedy/tests"), "speedy.tests")
     assert (suite.unprivileged, suite.seconds) == (True, 60)
-    assert (suite.ordinary.threads, suite.ordinary.overrule) == (1, "")
+    assert (suite.ordinary.threads, suite.ordinary.thread_safe_because) == (1, "")
     assert suite.ordinary.needs == ("postgresql-programs",)
     assert suite.ordinary.tests == ("*",)
     assert suite.ordinary.environment == {"SPEEDY_VERSION": "{version}"}
     assert suite.parallel is not None
     assert suite.parallel.threads == 4
-    assert suite.parallel.before == "speedy.warm_up"
-    assert suite.parallel.overrule == "it does nothing that is not safe"
+    assert suite.parallel.warm_up == "speedy.warm_up"
+    assert suite.parallel.thread_safe_because == "it does nothing that is not safe"
     assert suite.parallel.needs == ("postgresql-server",)
     assert suite.parallel.tests == ("test_a.py::*", "test_b.py::*")
     # What holds for the suite holds for its parallel part too; only the failures are its own.
     assert suite.parallel.environment == {"SPEEDY_VERSION": "{version}", "SPEEDY_FAST": "1"}
-    assert [known.tests for known in suite.parallel.left_out] == [("*test_docs*",), ("*test_env*",)]
+    assert [known.tests for known in suite.parallel.skip] == [("*test_docs*",), ("*test_env*",)]
     assert suite.parallel.failing == ()
-    (outdated,) = suite.ordinary.outdated
+    (outdated,) = suite.ordinary.expects_defect
     assert outdated.fits("no leak was found in f")
     assert not outdated.fits("SIGSEGV")
 
@@ -178,13 +178,17 @@ def test_what_is_known_of_a_test_may_concern_some_releases(tmp_path: Path, patch
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("left-out", "left_out", "suite.left_out: unknown key; did you mean left-out?"),
+        (
+            "expects-defect",
+            "expect-defect",
+            "suite.expect-defect: unknown key; did you mean expects-defect?",
+        ),
         ("package", "pakage", "suite.pakage: unknown key; did you mean package?"),
         ("threads = 4", "thread = 4", "suite.parallel.thread: unknown key; did you mean threads?"),
         ("threads = 4", "threads = 1", "suite.parallel.threads: input should be greater than or"),
-        ("reason = ", "why = ", "suite.left-out.0.why: unknown key; known are tests, reason"),
-        ('"checks the sources, not the wheel"', '"slow"', "suite.left-out.0.reason: string should"),
-        (', message = "no leak was found*"', "", "suite.outdated.0.message: missing"),
+        ("reason = ", "why = ", "suite.skip.0.why: unknown key; known are tests, reason"),
+        ('"checks the sources, not the wheel"', '"slow"', "suite.skip.0.reason: string should"),
+        (', message = "no leak was found*"', "", "suite.expects-defect.0.message: missing"),
         ('"<1.10"', '"old"', "suite.failing.0.releases: must be version specifiers"),
         ('"src/speedy/tests"', '"../tests"', "suite.tests: must be a path inside the source tree"),
         ('"postgresql-programs"', '"oracle"', "suite.needs.0: input should be 'postgresql-"),

@@ -47,7 +47,7 @@ def program(
         needs=(),
         seconds=seconds,
         memory=memory,
-        alone=False,
+        exclusive=False,
         quick_seconds=1.0,
         full_seconds=2.0,
     )

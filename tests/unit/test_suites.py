@@ -28,14 +28,14 @@ from tests.unit.test_buildinfo import RECIPE, RELEASE, gather
 ROOT = Path(__file__).parents[2]
 PART = Pass(
     threads=1,
-    overrule="",
-    before="",
+    thread_safe_because="",
+    warm_up="",
     tests=("*",),
     needs=(),
     environment={},
-    left_out=(),
+    skip=(),
     failing=(),
-    outdated=(),
+    expects_defect=(),
 )
 SUITE = Suite(
     tests=PurePosixPath("tests"),
@@ -299,7 +299,7 @@ def test_a_test_that_expects_a_defect_may_fail_in_the_words_of_the_recipe_and_no
         result(a=GOOD, b=GOOD),
         result(a=GOOD, b=first),
         [(result(b=GOOD), result(b=second))],
-        replace(PART, outdated=(OUTDATED,)),
+        replace(PART, expects_defect=(OUTDATED,)),
     )
 
     assert [test.id for test in found.outdated] == (["b"] if excused else [])
@@ -339,7 +339,7 @@ def test_a_comparison_survives_json() -> None:
     baseline = result(a=GOOD, b=BAD, c=GOOD, d=BAD, e=SKIP, f=GOOD)
     patched = result(a=BAD, b=GOOD, c=BAD, d=Ending.TIMED_OUT, e=SKIP, f=leaks)
     again = [(result(a=GOOD, b=BAD, c=GOOD, f=GOOD), result(a=BAD, b=GOOD, c=GOOD, f=leaks))]
-    part = replace(PART, outdated=(replace(OUTDATED, tests=("f",)),))
+    part = replace(PART, expects_defect=(replace(OUTDATED, tests=("f",)),))
     found = compared(baseline, patched, again, part)
 
     assert found.newly_failing
@@ -467,7 +467,7 @@ def test_the_digest_follows_what_a_result_depends_on_and_no_reason_for_a_failure
 
     known = Known(tests=("*",), reason="because it is so")
     assert digest(SUITE) == digest(replace(SUITE, ordinary=replace(PART, failing=(known,))))
-    assert digest(SUITE) != digest(replace(SUITE, ordinary=replace(PART, left_out=(known,))))
+    assert digest(SUITE) != digest(replace(SUITE, ordinary=replace(PART, skip=(known,))))
     assert digest(SUITE) != digest(replace(SUITE, seconds=61))
 
 

@@ -168,7 +168,7 @@ def judge(probe: Probe, baseline: Tally, patched: Tally, *, claimed: bool, quick
     elif foreign:
         verdict = Verdict.OTHER_FAILURE
         explanation = (
-            f"the baseline wheel fails by {foreign}, which the probe does not declare in `shows`"
+            f"the baseline wheel fails by {foreign}, which the probe does not declare in `fails-by`"
         )
     elif chance > limit:
         verdict = Verdict.UNPROVEN
@@ -190,5 +190,5 @@ def judge(probe: Probe, baseline: Tally, patched: Tally, *, claimed: bool, quick
 
 def _foreign_endings(probe: Probe, baseline: Tally) -> str:
     """The ways in which the baseline failed that are not this defect's, joined; "" if none."""
-    own = {str(outcome) for outcome in (*probe.shows, Outcome.PASS)}
+    own = {str(outcome) for outcome in (*probe.fails_by, Outcome.PASS)}
     return ", ".join(name for name in baseline.endings if name.partition(" (")[0] not in own)

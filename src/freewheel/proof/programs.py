@@ -66,7 +66,7 @@ class Program:
     """What is common to probes and stress programs.
 
     ``seconds`` is the longest that one run may take before it counts as hanging, ``memory`` the
-    most address space it may have, in MiB (0: no limit). ``alone`` says that it needs the
+    most address space it may have, in MiB (0: no limit). ``exclusive`` says that it needs the
     processors for itself.
     """
 
@@ -77,7 +77,7 @@ class Program:
     needs: tuple[Need, ...]
     seconds: float
     memory: int
-    alone: bool
+    exclusive: bool
 
     @property
     def name(self) -> str:
@@ -88,7 +88,7 @@ class Program:
 class Probe(Program):
     """A program that shows one defect: it fails on the baseline wheel and passes on the patched.
 
-    ``releases`` are those that have the defect. ``shows`` are the outcomes by which a build with
+    ``releases`` are those that have the defect. ``fails_by`` are the outcomes by which a build with
     the defect gives itself away; any other failure says that something else is wrong.
     ``baseline_runs`` and ``patched_runs`` are how often a full proof runs it on each.
     """
@@ -96,7 +96,7 @@ class Probe(Program):
     defect: str
     releases: SpecifierSet
     passes: str
-    shows: tuple[Outcome, ...]
+    fails_by: tuple[Outcome, ...]
     baseline_runs: int
     patched_runs: int
 
@@ -173,7 +173,7 @@ class _Table(BaseModel):
     needs: list[Need] = []
     seconds: Seconds
     memory: Annotated[int, Field(ge=0)] = 4096
-    alone: bool = False
+    exclusive: bool = False
 
 
 class _Runs(BaseModel):
@@ -186,7 +186,7 @@ class _ProbeTable(_Table):
     defect: Annotated[str, StringConstraints(pattern=r"^[A-Z]{1,3}[0-9]+[A-Z]?$")]
     releases: Specifiers
     passes: Sentence
-    shows: Annotated[list[Failure], Field(min_length=1)]
+    fails_by: Annotated[list[Failure], Field(min_length=1)]
     runs: _Runs
 
 
@@ -265,7 +265,7 @@ class _Common(TypedDict):
     needs: tuple[Need, ...]
     seconds: float
     memory: int
-    alone: bool
+    exclusive: bool
 
 
 def _common(path: Path, project: str, table: _Table) -> _Common:
@@ -277,7 +277,7 @@ def _common(path: Path, project: str, table: _Table) -> _Common:
         "needs": tuple(table.needs),
         "seconds": table.seconds,
         "memory": table.memory,
-        "alone": table.alone,
+        "exclusive": table.exclusive,
     }
 
 
@@ -289,7 +289,7 @@ def _to_probe(path: Path, project: str, table: _ProbeTable) -> Probe:
         defect=table.defect,
         releases=SpecifierSet(table.releases),
         passes=table.passes,
-        shows=tuple(map(Outcome, table.shows)),
+        fails_by=tuple(map(Outcome, table.fails_by)),
         baseline_runs=table.runs.baseline,
         patched_runs=table.runs.patched,
     )

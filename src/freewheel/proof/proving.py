@@ -225,9 +225,9 @@ def _negative_control(trials: _Trials) -> tuple[tuple[Probe, control.Finding], .
         runs[probe.defect, wheel] = _runs_of(trials, probe, wheel)
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        list(pool.map(run, [pair for pair in pairs if not pair[0].alone]))
+        list(pool.map(run, [pair for pair in pairs if not pair[0].exclusive]))
     for pair in pairs:
-        if pair[0].alone:
+        if pair[0].exclusive:
             run(pair)
     return tuple(
         (
@@ -317,7 +317,7 @@ def _suite(workspace: Workspace, trials: _Trials, *, parallel: bool) -> SuiteFin
             "baseline": case.baseline.sha256,
             "patched": case.patched.sha256,
             "suite": suite_digest(case.recipe, case.release, parallel=parallel),
-            "explained": repr((part.failing, part.outdated)),
+            "explained": repr((part.failing, part.expects_defect)),
             "interpreter": interpreter.build,
         },
     )

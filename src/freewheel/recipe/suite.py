@@ -42,23 +42,23 @@ class Known:
 class Pass:
     """One way to run a suite: each test once, or each in several ``threads`` at the same time.
 
-    ``tests`` are patterns of the tests that are run; ``left_out`` are taken away from them, each
-    with the reason. ``failing`` tells why tests fail, with patches and without; ``outdated`` which
-    ones fail with the patches alone, since they expect what these mend. pytest-run-parallel runs a
-    test in one thread where its source does what may not be safe in several; ``overrule``
-    says why this suite's tests are safe all the same, "" where they are not. ``before`` names a
+    ``tests`` are patterns of the tests that are run; ``skip`` are taken away from them, each with
+    the reason. ``failing`` tells why tests fail, with patches and without; ``expects_defect`` which
+    ones fail with the patches alone, since they expect what these fix. pytest-run-parallel runs a
+    test in one thread where its source does what may be unsafe in several; ``thread_safe_because``
+    says why this suite's tests are safe all the same, "" where they are not. ``warm_up`` names a
     function that each thread calls before any of them sets a test case up, "" for none.
     """
 
     threads: int
-    overrule: str
-    before: str
+    thread_safe_because: str
+    warm_up: str
     tests: tuple[str, ...]
     needs: tuple[Need, ...]
     environment: Mapping[str, str]
-    left_out: tuple[Known, ...]
+    skip: tuple[Known, ...]
     failing: tuple[Known, ...]
-    outdated: tuple[Known, ...]
+    expects_defect: tuple[Known, ...]
 
     def of_release(self, version: str) -> Pass:
         """The same, with only what concerns that release."""
@@ -68,9 +68,9 @@ class Pass:
 
         return dataclasses.replace(
             self,
-            left_out=concerning(self.left_out),
+            skip=concerning(self.skip),
             failing=concerning(self.failing),
-            outdated=concerning(self.outdated),
+            expects_defect=concerning(self.expects_defect),
         )
 
 
@@ -123,14 +123,14 @@ class ParallelTable(_Table):
     """The part of a suite that runs again in several threads."""
 
     threads: Annotated[int, Field(ge=2)]
-    overrule: Reason | None = None
-    before: DottedName | None = None
+    thread_safe_because: Reason | None = None
+    warm_up: DottedName | None = None
     tests: Patterns
     needs: list[Need] = []
     environment: dict[Variable, str] = {}
-    left_out: list[KnownTable] = []
+    skip: list[KnownTable] = []
     failing: list[KnownTable] = []
-    outdated: list[OutdatedTable] = []
+    expects_defect: list[OutdatedTable] = []
 
 
 class SuiteTable(_Table):
@@ -142,9 +142,9 @@ class SuiteTable(_Table):
     unprivileged: bool = False
     seconds: Annotated[float, Field(gt=0, strict=False)]
     environment: dict[Variable, str] = {}
-    left_out: list[KnownTable] = []
+    skip: list[KnownTable] = []
     failing: list[KnownTable] = []
-    outdated: list[OutdatedTable] = []
+    expects_defect: list[OutdatedTable] = []
     parallel: ParallelTable | None = None
 
 
@@ -157,14 +157,14 @@ def to_suite(table: SuiteTable) -> Suite:
         seconds=table.seconds,
         ordinary=Pass(
             threads=1,
-            overrule="",
-            before="",
+            thread_safe_because="",
+            warm_up="",
             tests=("*",),
             needs=tuple(table.needs),
             environment=table.environment,
-            left_out=_to_known(table.left_out),
+            skip=_to_known(table.skip),
             failing=_to_known(table.failing),
-            outdated=_to_known(table.outdated),
+            expects_defect=_to_known(table.expects_defect),
         ),
         parallel=_to_parallel(table, table.parallel) if table.parallel else None,
     )
@@ -174,14 +174,14 @@ def _to_parallel(table: SuiteTable, parallel: ParallelTable) -> Pass:
     """What is left out once, and the environment, hold here too."""
     return Pass(
         threads=parallel.threads,
-        overrule=parallel.overrule or "",
-        before=parallel.before or "",
+        thread_safe_because=parallel.thread_safe_because or "",
+        warm_up=parallel.warm_up or "",
         tests=tuple(parallel.tests),
         needs=tuple(parallel.needs),
         environment={**table.environment, **parallel.environment},
-        left_out=_to_known([*table.left_out, *parallel.left_out]),
+        skip=_to_known([*table.skip, *parallel.skip]),
         failing=_to_known(parallel.failing),
-        outdated=_to_known(parallel.outdated),
+        expects_defect=_to_known(parallel.expects_defect),
     )
 
 

@@ -201,10 +201,10 @@ def _probe(
     probes = [probe for probe in programs.probes if probe.defect in claimed]
     with running_services(probes) as services:
         work = partial(_compare, environments=environments, scratch=scratch, services=services)
-        together = [probe for probe in probes if not probe.alone]
+        together = [probe for probe in probes if not probe.exclusive]
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
             found = dict(zip(together, pool.map(work, together), strict=True))
-        found |= {probe: work(probe) for probe in probes if probe.alone}
+        found |= {probe: work(probe) for probe in probes if probe.exclusive}
     return [found[probe] for probe in probes]
 
 

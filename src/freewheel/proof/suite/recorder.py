@@ -7,9 +7,9 @@ JUnit's, would be lost with a run that does not come to its end, and names neith
 ended a worker nor the state of the GIL.
 
 What to do stands in ``settings.json`` in the current directory: the ``module`` to watch; ``only``,
-the identifiers to run where not all; ``chosen`` and ``left_out``, patterns of identifiers; and in
-how many ``threads`` each test runs at once; and whether to ``overrule`` pytest-run-parallel where
-it would run one in a single thread; ``before``, the function that each thread calls first.
+the identifiers to run where not all; ``chosen`` and ``skip``, patterns of identifiers; in how many
+``threads`` each test runs at once; whether they are ``thread_safe`` even where pytest-run-parallel
+would run one in a single thread; and ``warm_up``, the function that each thread calls first.
 """
 
 import contextlib
@@ -142,7 +142,7 @@ class _Worker(_Side):
             threads: Any = config.pluginmanager.get_plugin("_run-parallel")
             for item in kept:
                 # What the plugin holds for unsafe it will run in one thread, as it is.
-                if self.settings["overrule"] or not threads._is_thread_unsafe(item)[0]:  # noqa: SLF001
+                if self.settings["thread_safe"] or not threads._is_thread_unsafe(item)[0]:  # noqa: SLF001
                     _set_apart(item, self.settings)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -155,7 +155,7 @@ class _Worker(_Side):
         # A module that could not be imported goes by its own name, for all of its tests.
         if only and not {name, name.partition("::")[0]} & set(only):
             return False
-        for pattern in self.settings["left_out"]:
+        for pattern in self.settings["skip"]:
             if fnmatch.fnmatchcase(name, pattern):
                 self.write("left out", id=name, pattern=pattern)
                 return False
@@ -206,7 +206,7 @@ def _set_apart(item: Any, settings: dict[str, Any]) -> None:  # noqa: ANN401  it
         return
 
     together = threading.Barrier(settings["threads"])
-    module, _, function = settings["before"].rpartition(".")
+    module, _, function = settings["warm_up"].rpartition(".")
 
     def whole() -> None:
         if module:

@@ -306,7 +306,7 @@ def compare(
         outdated=tuple(outdated),
         unneeded=(
             *_unneeded(part.failing, [*shared, *newly_failing, *newly_passing, *flaky]),
-            *_unneeded(part.outdated, outdated),
+            *_unneeded(part.expects_defect, outdated),
         ),
         skipped=_by_number(c.message for c in patched.cases if c.ending is Ending.SKIPPED),
         left_out=_by_number(patched.left_out.values()),
@@ -316,7 +316,7 @@ def compare(
 def _outdated(test: str, runs: Sequence[SuiteResult], part: Pass) -> Outdated | None:
     """What the recipe tells of a newly failing test, if it failed in those words in every run."""
     cases = [run.case(test) for run in runs]
-    for known in part.outdated:
+    for known in part.expects_defect:
         if known.matches(test) and all(
             case.ending is Ending.FAILED and known.fits(case.message) for case in cases
         ):

@@ -113,12 +113,12 @@ def suite_digest(recipe: Recipe, release: Release, *, parallel: bool) -> str:
         "package": suite.package,
         "seconds": suite.seconds,
         "threads": part.threads,
-        "overrule": part.overrule,
-        "before": part.before,
+        "thread_safe_because": part.thread_safe_because,
+        "warm_up": part.warm_up,
         "chosen": part.tests,
         "needs": part.needs,
         "environment": dict(part.environment),
-        "left out": [(known.tests, known.reason) for known in part.left_out],
+        "skip": [(known.tests, known.reason) for known in part.skip],
         "code": [files.sha256(path) for path in (REQUIREMENTS, _RECORDER, Path(__file__))],
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -156,7 +156,7 @@ def run_suite(
         lines = _read_record(room.run / _RECORD)
     _check_end(wheel, lines, ended, only=only)
     _check_origin(wheel, lines, room.directory / "env", only=only)
-    reasons = {pattern: known.reason for known in part.left_out for pattern in known.tests}
+    reasons = {pattern: known.reason for known in part.skip for pattern in known.tests}
     return SuiteResult(
         wheel=wheel.name,
         wheel_sha256=room.environment.wheel_sha256,
@@ -275,10 +275,10 @@ def _write_settings(
         "module": module,
         "only": list(only),
         "chosen": part.tests,
-        "left_out": [pattern for known in part.left_out for pattern in known.tests],
+        "skip": [pattern for known in part.skip for pattern in known.tests],
         "threads": part.threads,
-        "overrule": bool(part.overrule),
-        "before": part.before,
+        "thread_safe": bool(part.thread_safe_because),
+        "warm_up": part.warm_up,
     }
     (room.run / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
 
