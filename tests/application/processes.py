@@ -13,10 +13,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from freewheel.base import process
-from freewheel.base.errors import CommandFailed, PostgresError
+from freewheel.base.errors import CommandFailed, MachineError
 from freewheel.machine.host import free_port
 from freewheel.machine.postgres import provide_binaries, running_postgres
-from freewheel.machine.redis import Redis, running_redis
+
+from .redis import Redis, running_redis
 
 _HERE = Path(__file__).parent
 _PATIENCE = 60.0  # seconds until a process is ready
@@ -95,7 +96,7 @@ def application(
     The application collects garbage every ``collect`` seconds; 0: as it would by itself.
     """
     if not (provide_binaries() / "psql").is_file():
-        raise PostgresError(
+        raise MachineError(
             f"no psql beside initdb in {provide_binaries()}", hint="install PostgreSQL's client"
         )
     with running_postgres() as dsn, running_redis() as broker:

@@ -1,10 +1,10 @@
 """What the wheels do for an application: requests and jobs a second, ours by the public ones.
 
-``nox -s bench-application`` runs it, on the newest stack. Each is measured with one event loop,
+``nox -s bench -- application`` runs it, on the newest stack. Each is measured with one event loop,
 with two in two threads, and with two in two processes. The wheels take turns within a round, and
 only ratios within a round are compared: the load generator, PostgreSQL and Redis run on the same
 machine, so that absolute figures say little. CPython's default build, with the public wheels, takes
-part once `freewheel bench --default-build` has built it, or with the same flag.
+part once `nox -s bench -- default-build` has built it, or with --default-build.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from pathlib import Path
 from freewheel.base import console, files
 from freewheel.base.errors import CommandFailed
 from freewheel.base.workspace import Workspace, find_workspace
-from freewheel.machine.default_build import find_default_build, is_built
 from freewheel.machine.interpreter import Interpreter, find_interpreter
 from freewheel.proof.speed.scaling import in_turn
 from tests.application.processes import Application, application, ask
 from tests.application.stacks import STACKS, install, installed
+from tests.benchmarks.default_cpython import find_default_build, is_built
 
 _STACK = STACKS[0]
 _CONNECTIONS = 8  # at a time, the same number to each loop

@@ -1,7 +1,7 @@
 """What the pipeline costs: cold builds against plain cibuildwheel on the same sdist and image.
 
-``nox -s bench-build`` runs it. The two take turns, so that both see the same machine; each round is
-a pair, and the median of the pairs' ratios is what counts. Fetched archives, build requirements
+``nox -s bench -- build`` runs it. The two take turns, so that both see the same machine; each round
+is a pair, and the median of the pairs' ratios is what counts. Fetched archives, build requirements
 and the image are there beforehand; everything else is done anew in each round.
 """
 

@@ -1,6 +1,6 @@
 """What the patches cost and gain over many layouts of the code in memory.
 
-``nox -s bench-layouts -- httptools`` runs it. One and the same code takes up to a third longer
+``nox -s bench -- layouts httptools`` runs it. One and the same code takes up to a third longer
 where it lies badly in memory, and any change moves it, so a figure of one pair of wheels says
 little. Here the sources are compiled once: without patches, with them, and without some of them.
 The assembler code of each is then linked many times, with each function moved by a random multiple
@@ -29,13 +29,13 @@ from freewheel.base.errors import FreewheelError, PatchError, ProofError
 from freewheel.base.workspace import Workspace, find_workspace
 from freewheel.build import patches
 from freewheel.commands.outcomes import show_error
-from freewheel.machine.default_build import FLAGS, system_compiler
 from freewheel.machine.interpreter import Interpreter, find_interpreter
 from freewheel.proof.compiling import Compilation
 from freewheel.proof.programs import Benchmark, load_programs
 from freewheel.proof.running import UNWANTED
 from freewheel.proof.speed.scaling import in_turn, ratio_of
 from freewheel.recipe.recipe import Recipe, Release, choose_recipe, load_recipes
+from tests.benchmarks.default_cpython import FLAGS, system_compiler
 
 _TURNS = Path(__file__).with_name("turns.py")
 # Whose extension modules are C, and whose benchmark needs no server.
@@ -309,7 +309,7 @@ def run(options: argparse.Namespace) -> None:
 
 def main() -> int:
     """Print the table; 0 unless something was in the way."""
-    parser = argparse.ArgumentParser(prog="nox -s bench-layouts --", description=__doc__)
+    parser = argparse.ArgumentParser(prog="nox -s bench -- layouts", description=__doc__)
     parser.add_argument("project", choices=_PROJECTS)
     parser.add_argument("--release", metavar="X", help="the newest by default")
     parser.add_argument("--layouts", type=int, default=16, metavar="N")

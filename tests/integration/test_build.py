@@ -81,7 +81,7 @@ def test_a_second_build_does_no_work(built: Checkout) -> None:
 
     assert len(re.findall(r"\bfresh\b", said)) == 3
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    # The bound for people is 2 seconds on an idle machine; `nox -s bench-build` measures it.
+    # The bound for people is 2 seconds on an idle machine; `nox -s bench -- build` measures it.
     assert seconds < 10
 
 

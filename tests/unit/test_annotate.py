@@ -11,7 +11,7 @@ from packaging.metadata import Metadata
 from readme_renderer import rst
 
 from freewheel.base.archives import repack_wheel
-from freewheel.base.errors import AnnotateError, SdistError
+from freewheel.base.errors import BuildError
 from freewheel.build import annotate, buildinfo, sbom, sdist
 from freewheel.build.patches import Patch, PatchedTree
 from freewheel.recipe.recipe import Vendored
@@ -225,7 +225,7 @@ def test_metadata_without_a_description_gets_one() -> None:
     ],
 )
 def test_metadata_that_would_not_be_valid_is_refused(text: str, message: str) -> None:
-    with pytest.raises(AnnotateError, match=message):
+    with pytest.raises(BuildError, match=message):
         annotate.annotated_metadata(text, {"L": "https://x"}, "Intro.")
 
 
@@ -249,7 +249,7 @@ def test_a_publisher_that_is_not_valid_is_named(tmp_path: Path, text: str, probl
     path = tmp_path / "publisher.toml"
     path.write_text(text)
 
-    with pytest.raises(AnnotateError) as caught:
+    with pytest.raises(BuildError) as caught:
         annotate.read_publisher(path)
 
     assert problem in "\n".join(caught.value.problems)
@@ -263,7 +263,7 @@ def test_the_publisher_of_this_checkout_is_empty() -> None:
 def test_a_vendored_part_that_the_source_has_not_got_stops_the_sdist(tmp_path: Path) -> None:
     tree = PatchedTree(path=tmp_path, release=RELEASE, series=(), changed=frozenset())
 
-    with pytest.raises(SdistError, match="tiny: the source has no vendor/tiny"):
+    with pytest.raises(BuildError, match="tiny: the source has no vendor/tiny"):
         sdist.make_sdist(
             tree, RECIPE, tmp_path, baseline=False, requirements=tmp_path, log=tmp_path / "log"
         )
@@ -274,7 +274,7 @@ def test_a_wheel_without_metadata_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel.path, "w") as archive:
         archive.writestr(f"{INFO}/RECORD", "")
 
-    with pytest.raises(AnnotateError, match="0 METADATA files"):
+    with pytest.raises(BuildError, match="0 METADATA files"):
         annotated(wheel, (), tmp_path / "out")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from freewheel.base import files
-from freewheel.base.errors import ReleaseError, ReproduceError
+from freewheel.base.errors import ReproduceError, VerifyError
 from freewheel.build import buildinfo
 from freewheel.proof import certificate
 from freewheel.release import artifacts
@@ -51,7 +51,7 @@ def test_nothing_is_no_agreement(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
 
-    with pytest.raises(ReleaseError, match="there is no wheel"):
+    with pytest.raises(VerifyError, match="there is no wheel"):
         artifacts.compare_builders(tmp_path / "a", tmp_path / "b")
 
 
@@ -78,7 +78,7 @@ def test_what_is_not_on_the_list_is_not_received(
     wheel = built(tmp_path / "a")
     digests = known if isinstance(known, dict) else {wheel.name: "0" * 64}
 
-    with pytest.raises(ReleaseError) as caught:
+    with pytest.raises(VerifyError) as caught:
         artifacts.collect(tmp_path / "a", tmp_path / "wheels", digests)
 
     assert "the builders agreed on" in str(caught.value)
@@ -89,7 +89,7 @@ def test_a_wheel_without_its_own_buildinfo_is_not_received(tmp_path: Path) -> No
     wheel = built(tmp_path / "a")
     shutil.copyfile(built(tmp_path / "b", core="2"), wheel)
 
-    with pytest.raises(ReleaseError, match="no buildinfo that is about it"):
+    with pytest.raises(VerifyError, match="no buildinfo that is about it"):
         artifacts.collect(tmp_path / "a", tmp_path / "wheels", None)
 
 
@@ -97,7 +97,7 @@ def test_two_wheels_of_one_name_are_refused(tmp_path: Path) -> None:
     built(tmp_path / "a" / "one")
     built(tmp_path / "a" / "two")
 
-    with pytest.raises(ReleaseError, match="twice"):
+    with pytest.raises(VerifyError, match="twice"):
         artifacts.collect(tmp_path / "a", tmp_path / "wheels", None)
 
 
@@ -105,7 +105,7 @@ def test_two_wheels_of_one_name_are_refused(tmp_path: Path) -> None:
 def test_a_damaged_list_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv(artifacts.DIGESTS, text)
 
-    with pytest.raises(ReleaseError, match="not a list of digests"):
+    with pytest.raises(VerifyError, match="not a list of digests"):
         artifacts.named_digests()
 
 

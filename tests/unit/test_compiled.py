@@ -10,9 +10,10 @@ import pytest
 
 from freewheel.base.errors import ProofError
 from freewheel.base.workspace import Workspace
-from freewheel.machine import debian, default_build
+from freewheel.machine import debian
 from freewheel.machine.compiled import Variant, compiled
 from freewheel.machine.cpython import CPython, archive_of
+from tests.benchmarks import default_cpython
 
 VARIANT = Variant(
     name="for a test",
@@ -126,5 +127,5 @@ def test_the_default_build_differs_from_the_images_in_nothing_but_the_gil() -> N
 
     assert [option for option in options if not option.startswith("--prefix")] == [
         "--disable-gil",
-        *default_build._VARIANT.options,
+        *default_cpython._VARIANT.options,
     ]

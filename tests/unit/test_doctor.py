@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from freewheel.commands import doctor
 from freewheel.commands.doctor import (
     disk_finding,
     host_findings,
@@ -82,3 +83,9 @@ def test_a_certificate_bundle_is_shown() -> None:
 )
 def test_credentials_are_cut_out_of_addresses(url: str, shown: str) -> None:
     assert without_credentials(url) == shown
+
+
+def test_what_no_build_needs_is_absent_and_not_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("freewheel.machine.postgres.find_binaries", lambda: None)
+
+    assert doctor._postgresql().state == "absent"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from freewheel.base.errors import EngineError
+from freewheel.base.errors import MachineError
 from freewheel.machine import debian, engine
 from freewheel.machine.engine import Owner, forced_engine, is_leftover, start_time, this_process
 from freewheel.machine.host import Host, cgroup_layout, containers_conf, may_raise_limits
@@ -104,7 +104,7 @@ def test_an_engine_can_be_forced(value: str, name: str | None) -> None:
 
 
 def test_an_unknown_engine_is_an_error() -> None:
-    with pytest.raises(EngineError, match="'lxc'"):
+    with pytest.raises(MachineError, match="'lxc'"):
         forced_engine({"FREEWHEEL_ENGINE": "lxc"})
 
 

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from freewheel.base import archives, files
-from freewheel.base.errors import ExplainError
+from freewheel.base.errors import VerifyError
 from freewheel.build import sbom
 from freewheel.build.patches import Patch
 from freewheel.commands import build
@@ -47,7 +47,7 @@ def with_sbom(path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
 
 
 def refusal(path: Path) -> str:
-    with pytest.raises(ExplainError) as caught:
+    with pytest.raises(VerifyError) as caught:
         explain(path, root=None)
     assert caught.value.hint
     return str(caught.value)
@@ -70,7 +70,7 @@ def test_it_tells_what_the_wheel_is_made_of(wheel: Path, series: tuple[Patch, ..
     assert any(line.startswith("  cibuildwheel ") for line in lines)
     assert f"  local:1, manifest {'e' * 64}" in lines
     assert "To build it again (SOURCE_DATE_EPOCH=1767323045)" in lines
-    assert f"    nox -s rebuild -- {wheel}" in lines
+    assert f"    nox -s freewheel -- rebuild {wheel}" in lines
     assert "    nox -s build-speedy -- --release 1.0" in lines
     assert "trouble?" not in text
 

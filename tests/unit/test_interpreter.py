@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from freewheel.base.errors import InterpreterError
+from freewheel.base.errors import MachineError
 from freewheel.base.files import PARTIAL
 from freewheel.base.workspace import Workspace
 from freewheel.machine.interpreter import check, find_interpreter, runtime_packages, unfit
@@ -88,12 +88,12 @@ def test_a_named_interpreter_must_be_good(
 ) -> None:
     monkeypatch.setenv("FREEWHEEL_PYTHON", "/nowhere/python")
 
-    with pytest.raises(InterpreterError, match="FREEWHEEL_PYTHON"):
+    with pytest.raises(MachineError, match="FREEWHEEL_PYTHON"):
         find_interpreter(workspace)
 
 
 def test_without_any_interpreter_the_error_says_what_to_do(workspace: Workspace) -> None:
-    with pytest.raises(InterpreterError, match=r"uv python install 3\.14t"):
+    with pytest.raises(MachineError, match=r"uv python install 3\.14t"):
         find_interpreter(workspace, obtain=False)
 
 
@@ -108,7 +108,7 @@ def test_one_kept_in_the_cache_is_found(workspace: Workspace) -> None:
 def test_one_that_is_still_being_copied_is_not_used(workspace: Workspace) -> None:
     pretend_interpreter(workspace.cache / f"interpreters/image-1{PARTIAL}/bin/python3.14t")
 
-    with pytest.raises(InterpreterError):
+    with pytest.raises(MachineError):
         find_interpreter(workspace, obtain=False)
 
 

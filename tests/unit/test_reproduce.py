@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from freewheel.base.errors import EngineError, ReproduceError
+from freewheel.base.errors import MachineError, ReproduceError
 from freewheel.build.job import Job
 from freewheel.machine.engine import extra_args
 from freewheel.recipe.recipe import load_recipes
@@ -70,7 +70,7 @@ def test_engine_args_are_split_as_a_shell_does() -> None:
         "--env=A=b c",
         "--umask=0077",
     )
-    with pytest.raises(EngineError, match="No closing quotation"):
+    with pytest.raises(MachineError, match="No closing quotation"):
         extra_args({"FREEWHEEL_ENGINE_ARGS": "--env='A"})
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from freewheel.base.errors import AnnotateError
+from freewheel.base.errors import BuildError
 from freewheel.base.workspace import PACKAGE
 from freewheel.build import sbom
 from freewheel.build.patches import Patch
@@ -220,7 +220,7 @@ def test_other_inputs_give_another_serial_number(
 def test_a_patch_that_was_changed_meanwhile_is_refused(series: tuple[Patch, ...]) -> None:
     series[1].path.write_text("other", encoding="utf-8")
 
-    with pytest.raises(AnnotateError, match=r"0002-count\.patch was changed"):
+    with pytest.raises(BuildError, match=r"0002-count\.patch was changed"):
         sbom.make(make_contents(series))
 
 

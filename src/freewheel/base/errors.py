@@ -1,7 +1,8 @@
-"""The one error tree: a class per kind of trouble, each with its own exit code.
+"""The one error tree: a class for what somebody catches, or a script must tell apart.
 
 Every message says what is wrong and ends with what to do next. A stage gathers all its problems
-before it raises, so that one run shows everything there is to mend.
+before it raises, so that one run shows everything there is to fix.
+docs/exit-codes.md lists the codes.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class RecipeError(FreewheelError):
 
 
 class FetchError(FreewheelError):
-    """An archive could not be had, or is not the one that was asked for."""
+    """An archive could not be downloaded, or is not the one that was asked for."""
 
     exit_code = 11
 
@@ -53,32 +54,20 @@ class PatchError(FreewheelError):
     exit_code = 12
 
 
-class SdistError(FreewheelError):
-    """The patched tree did not become an sdist."""
-
-    exit_code = 13
-
-
-class EngineError(FreewheelError):
-    """No container engine that works."""
+class MachineError(FreewheelError):
+    """The machine has no engine, builder image, interpreter or server that works."""
 
     exit_code = 14
 
 
-class ImageError(FreewheelError):
-    """No builder image, and none could be made."""
-
-    exit_code = 15
-
-
 class BuildError(FreewheelError):
-    """cibuildwheel did not produce the wheel."""
+    """The patched tree did not become an sdist, or the sdist a wheel that says what is in it."""
 
     exit_code = 16
 
 
 class VerifyError(FreewheelError):
-    """The wheel failed its checks and stays in quarantine."""
+    """A file is not a wheel that can be read, or it failed a check; a build stays in quarantine."""
 
     exit_code = 17
 
@@ -95,24 +84,6 @@ class PublishError(FreewheelError):
     exit_code = 19
 
 
-class InterpreterError(FreewheelError):
-    """No free-threaded CPython to test wheels with."""
-
-    exit_code = 20
-
-
-class PostgresError(FreewheelError):
-    """No PostgreSQL server could be started."""
-
-    exit_code = 22
-
-
-class RedisError(FreewheelError):
-    """No Redis server could be started."""
-
-    exit_code = 29
-
-
 class KnownGoodError(FreewheelError):
     """A wheel is not the one that is known to come of its inputs."""
 
@@ -125,32 +96,8 @@ class AttestationError(FreewheelError):
     exit_code = 25
 
 
-class RebuildError(FreewheelError):
-    """A wheel cannot be built again from what it records, or comes out with other bytes."""
-
-    exit_code = 26
-
-
-class AnnotateError(FreewheelError):
-    """A wheel cannot be made to say what is in it."""
-
-    exit_code = 27
-
-
-class ExplainError(FreewheelError):
-    """A file is not a wheel that can be read, or not one that Freewheel made."""
-
-    exit_code = 28
-
-
-class ReleaseError(FreewheelError):
-    """A wheel cannot be handed from one step of a release to the next."""
-
-    exit_code = 31
-
-
 class UpstreamError(FreewheelError):
-    """What upstream published cannot be told, or cannot be carried over."""
+    """What upstream published cannot be read, or the patches cannot be carried over to it."""
 
     exit_code = 32
 
@@ -162,7 +109,7 @@ class BusyError(FreewheelError):
 
 
 class ReproduceError(FreewheelError):
-    """Two independent builds of a wheel differ, or one of them failed."""
+    """A wheel did not come out the same again, or could not be built a second time."""
 
     exit_code = 23
 

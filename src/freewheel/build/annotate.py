@@ -17,7 +17,7 @@ from packaging.metadata import Metadata
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from freewheel.base import archives
-from freewheel.base.errors import AnnotateError
+from freewheel.base.errors import BuildError
 from freewheel.build.patches import Patch
 from freewheel.build.wheel import Wheel
 from freewheel.machine.image import BuilderImage
@@ -59,7 +59,7 @@ def annotate(
     """The wheel with its SBOM and with what it says to people, packed into ``directory``.
 
     A baseline is upstream's own, so nothing is added to it. ``requirements`` is the lock of the
-    build requirements, ``publisher`` the file that names who publishes. Raises AnnotateError.
+    build requirements, ``publisher`` the file that names who publishes. Raises BuildError.
     """
     path = directory / wheel.path.name
     added: dict[str, bytes] = {}
@@ -77,7 +77,7 @@ def annotate(
 
 
 def read_publisher(path: Path) -> Publisher:
-    """Read pins/publisher.toml. Raises AnnotateError that lists each problem."""
+    """Read pins/publisher.toml. Raises BuildError that lists each problem."""
     try:
         return Publisher.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
@@ -86,7 +86,7 @@ def read_publisher(path: Path) -> Publisher:
         ]
     except (OSError, ValueError) as error:
         problems = [str(error)]
-    raise AnnotateError(
+    raise BuildError(
         f"{path.name} is not valid",
         problems=problems,
         hint=f"it has two keys, name and url; mend {path}",
@@ -134,7 +134,7 @@ def _read_metadata(wheel: Wheel) -> tuple[str, str]:
     with zipfile.ZipFile(wheel.path) as archive:
         found = [name for name in archive.namelist() if re.fullmatch(r"[^/]+/METADATA", name)]
         if len(found) != 1:
-            raise AnnotateError(
+            raise BuildError(
                 f"{wheel.path.name} has {len(found)} METADATA files, one was due",
                 hint="read the build's log",
             )
@@ -173,12 +173,12 @@ def introduction(
 def annotated_metadata(metadata: str, urls: Mapping[str, str], introduction: str) -> str:
     """METADATA with ``urls`` (by label) after its own and ``introduction`` above its description.
 
-    All else stays as it is. Raises AnnotateError where the result would not be valid core metadata.
+    All else stays as it is. Raises BuildError where the result would not be valid core metadata.
     """
     fields, _, description = metadata.replace("\r\n", "\n").partition("\n\n")
     lines = fields.rstrip("\n").split("\n")
     if any(line.lower().startswith("description:") for line in lines):
-        raise AnnotateError(
+        raise BuildError(
             "METADATA has its description among the fields, as before version 2.1",
             hint="let the build requirements have a setuptools that writes it below them",
         )
@@ -188,7 +188,7 @@ def annotated_metadata(metadata: str, urls: Mapping[str, str], introduction: str
     try:
         Metadata.from_email(annotated, validate=True)
     except ExceptionGroup as errors:
-        raise AnnotateError(
+        raise BuildError(
             "METADATA would not be valid (core metadata specification)",
             problems=[str(error) for error in errors.exceptions],
             hint="what upstream's METADATA lacks can be mended with a patch",

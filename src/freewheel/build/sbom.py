@@ -35,7 +35,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 
-from freewheel.base.errors import AnnotateError
+from freewheel.base.errors import BuildError
 from freewheel.build import patches
 from freewheel.machine.image import BuilderImage
 from freewheel.recipe.recipe import Recipe, Release, Vendored
@@ -76,7 +76,7 @@ class Contents:
 def make(contents: Contents) -> str:
     """The SBOM as JSON text (CycloneDX 1.7); the same contents give the same text.
 
-    Raises AnnotateError where a patch is not any more what was read when the build began.
+    Raises BuildError where a patch is not any more what was read when the build began.
     """
     bom = _bom(contents)
     # Over all that the document says, so over every input; the serial number itself is nil yet.
@@ -187,7 +187,7 @@ def _upstream(release: Release) -> Component:
 def _patch(release: Release, patch: patches.Patch) -> Patch:
     content = patch.path.read_bytes()
     if hashlib.sha256(content).hexdigest() != patch.sha256:
-        raise AnnotateError(
+        raise BuildError(
             f"{patch.name} was changed while {release.project} {release.version} was built",
             hint="run the same command again",
         )

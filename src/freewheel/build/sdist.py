@@ -15,7 +15,7 @@ from packaging.utils import InvalidSdistFilename, parse_sdist_filename
 from packaging.version import Version
 
 from freewheel.base import archives, files, process
-from freewheel.base.errors import CommandFailed, SdistError
+from freewheel.base.errors import BuildError, CommandFailed
 from freewheel.build.patches import PatchedTree
 from freewheel.recipe.recipe import Recipe, Release
 
@@ -44,7 +44,7 @@ def make_sdist(
     """Set the version in the tree and build its sdist into ``directory``.
 
     A baseline keeps upstream's version. ``requirements`` is the directory of wheels that the build
-    backend may use; nothing comes from the network. Raises SdistError.
+    backend may use; nothing comes from the network. Raises BuildError.
     """
     release = tree.release
     version = release.version if baseline else release.local_version
@@ -69,7 +69,7 @@ def make_sdist(
             log=log,
         )
     except CommandFailed as error:
-        raise SdistError(
+        raise BuildError(
             f"{release.project} {version}: the build backend made no sdist",
             problems=[f"the whole log: {log}"],
             hint="if a build requirement is missing, add it to "
@@ -104,7 +104,7 @@ def _check_generated(tree: PatchedTree, recipe: Recipe) -> None:
             for name in sorted(_made_by_cython(tree.path) - listed)
         ]
     if problems:
-        raise SdistError(
+        raise BuildError(
             f"{recipe.name} {tree.release.version}: build.generated is not right",
             problems=problems,
             hint=f"mend it in {recipe.path.name}",
@@ -119,7 +119,7 @@ def _check_vendored(tree: PatchedTree, recipe: Recipe) -> None:
         if not (tree.path / part.path).exists()
     ]
     if problems:
-        raise SdistError(
+        raise BuildError(
             f"{recipe.name} {tree.release.version}: vendored is not right",
             problems=problems,
             hint=f"mend it in {recipe.path.name}",
@@ -145,7 +145,7 @@ def _set_version(tree: Path, recipe: Recipe, release: Release) -> None:
         found = (
             f"{text.count(wanted)} times" if file.is_file() else "nowhere: there is no such file"
         )
-        raise SdistError(
+        raise BuildError(
             f"{release.project} {release.version}: the version cannot be set",
             problems=[f"{recipe.version_file} should hold {wanted!r} once; it does {found}"],
             hint=f"mend version-file or version-pattern in {recipe.path.name}",
@@ -172,7 +172,7 @@ def _only_file(directory: Path) -> Path:
     found = list(directory.iterdir())
     if len(found) != 1:
         names = ", ".join(sorted(path.name for path in found)) or "nothing"
-        raise SdistError(f"one sdist was due, the build left {names}", hint="read the build's log")
+        raise BuildError(f"one sdist was due, the build left {names}", hint="read the build's log")
     return found[0]
 
 
@@ -192,7 +192,7 @@ def _check(path: Path, project: str, version: str) -> None:
     if metadata["Version"] != version:
         problems.append(f"PKG-INFO says version {metadata['Version']}")
     if problems:
-        raise SdistError(
+        raise BuildError(
             f"the sdist of {project} does not say that it is {version}",
             problems=problems,
             hint="the project keeps its version elsewhere too: mend version-file in the recipe",

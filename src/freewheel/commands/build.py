@@ -83,7 +83,10 @@ def build(
     show_outcomes(outcomes)
     unknown = [o.job.title for o in outcomes if o.wheel and not o.known_good and not baseline]
     if unknown:
-        console.note(f"not among the known-good wheels: {', '.join(unknown)} (nox -s lock-wheels)")
+        console.note(
+            f"not among the known-good wheels: {', '.join(unknown)} "
+            "(nox -s freewheel -- lock-wheels)"
+        )
     console.say(f"{console.duration(time.monotonic() - started)} in all")
     failed = [outcome.error for outcome in outcomes if outcome.error]
     if failed:

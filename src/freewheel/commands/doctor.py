@@ -17,10 +17,10 @@ from urllib.parse import urlsplit, urlunsplit
 import requests
 
 from freewheel.base import process
-from freewheel.base.errors import CommandFailed, EngineError, FreewheelError
+from freewheel.base.errors import CommandFailed, FreewheelError, MachineError
 from freewheel.base.workspace import Workspace
 from freewheel.build.source import configured_places
-from freewheel.machine import debian, postgres, redis
+from freewheel.machine import debian, postgres
 from freewheel.machine.engine import Engine, find_engine, missing_packages
 from freewheel.machine.host import Host, look_at_host
 from freewheel.machine.image import find_image, official_reference
@@ -33,15 +33,16 @@ _REACH_TIMEOUT = 10.0  # seconds
 _CERTIFICATES = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "UV_SYSTEM_CERTS")
 _PROXIES = ("https_proxy", "http_proxy", "all_proxy")
 
-State = Literal["ok", "chosen", "odd", "missing"]
+State = Literal["ok", "chosen", "odd", "absent", "missing"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """One thing that was looked at.
 
-    ``state`` is ok (there), chosen (what a build would use), odd (unusual, and handled) or
-    missing. ``reason`` says why; ``remedy`` is what to do, "" when nothing is to be done.
+    ``state`` is ok (there), chosen (what a build would use), odd (unusual, and handled), absent
+    (a build obtains it, or does not need it) or missing (a build fails without it). ``reason``
+    says why; ``remedy`` is what to do, "" when nothing is to be done.
     """
 
     topic: str
@@ -66,7 +67,6 @@ def examine(workspace: Workspace) -> tuple[Finding, ...]:
         _image(engine),
         _interpreter(workspace),
         _postgresql(),
-        _redis(),
     )
 
 
@@ -215,31 +215,17 @@ def _uv() -> Finding:
 
 
 def _postgresql() -> Finding:
-    reason = "only the integration tests start a server"
+    reason = "no build needs it; proofs of database drivers and the tests start a server"
     directory = postgres.find_binaries()
     if directory is None:
         return Finding(
             topic="PostgreSQL",
-            state="missing",
+            state="absent",
             detail="no initdb and postgres on PATH or in /usr/lib/postgresql",
             reason=reason,
             remedy=_how_to_install("postgresql"),
         )
     return Finding(topic="PostgreSQL", state="ok", detail=str(directory), reason=reason)
-
-
-def _redis() -> Finding:
-    reason = "only the application's tests start a server"
-    program = redis.find_program()
-    if program is None:
-        return Finding(
-            topic="Redis",
-            state="missing",
-            detail="no redis-server and no valkey-server",
-            reason=reason,
-            remedy=_how_to_install("redis-server"),
-        )
-    return Finding(topic="Redis", state="ok", detail=str(program), reason=reason)
 
 
 def _how_to_install(program: str) -> str:
@@ -254,14 +240,13 @@ def _how_to_install(program: str) -> str:
 def _engine(workspace: Workspace, host: Host) -> tuple[Engine | None, list[Finding]]:
     try:
         engine = find_engine(workspace, may_install=False)
-    except EngineError as error:
-        remedy = error.hint
-        if missing_packages(host) and debian.can_install():
-            remedy = f"`nox -s build` installs it, or {error.hint}"
+    except MachineError as error:
+        obtained = missing_packages(host) and debian.can_install()
+        remedy = f"`nox -s build` installs it, or {error.hint}" if obtained else error.hint
         return None, [
             Finding(
                 topic="engine",
-                state="missing",
+                state="absent" if obtained else "missing",
                 detail=error.summary,
                 reason="; ".join(error.problems),
                 remedy=remedy,
@@ -281,7 +266,7 @@ def _image(engine: Engine | None) -> Finding:
     target = f"cp314t-manylinux_{platform.machine()}"
     can_make = bool(specifications(target)) and debian.can_install()
     if engine is None:
-        return Finding(topic="image", state="missing", detail="unknown without an engine")
+        return Finding(topic="image", state="absent", detail="unknown without an engine")
     found = find_image(engine, target)
     if found:
         return Finding(
@@ -308,7 +293,7 @@ def _interpreter(workspace: Workspace) -> Finding:
     except FreewheelError as error:
         return Finding(
             topic="interpreter",
-            state="missing",
+            state="absent",
             detail=error.summary,
             reason="; ".join(error.problems),
             remedy=f"the first build obtains one; or {error.hint}",

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from freewheel.proof.control import Tally
     from freewheel.proof.proving import Proof
     from freewheel.proof.speed.scaling import Figure, Ratio
-    from freewheel.proof.speed.with_gil import GilFigure
 
 
 @click.command()
@@ -51,7 +50,7 @@ def prove(
     started = time.monotonic()
     workspace = find_workspace()
     with console.Board() as board:
-        chosen = _cases(workspace, projects, versions, board, all_releases=all_releases)
+        chosen = built_cases(workspace, projects, versions, board, all_releases=all_releases)
         if races:
             _look_for_races(workspace, chosen, board, afresh=afresh)
         proofs = proving.prove(workspace, chosen, board, quick=quick, afresh=afresh)
@@ -92,7 +91,7 @@ def _look_for_races(
             )
 
 
-def _cases(
+def built_cases(
     workspace: Workspace,
     projects: Sequence[str],
     versions: Sequence[str],
@@ -212,11 +211,6 @@ def tsan(
     show_default=True,
     help="How long each measurement works.",
 )
-@click.option(
-    "--default-build",
-    is_flag=True,
-    help="Instead: one thread, also in CPython's default build, which is built first.",
-)
 def bench(
     projects: tuple[str, ...],
     versions: tuple[str, ...],
@@ -224,24 +218,17 @@ def bench(
     all_releases: bool,
     rounds: int,
     seconds: float,
-    default_build: bool,
 ) -> None:
     """Measure what the patches of PROJECTS cost and gain, in threads and in processes."""
     process.end_by_sigterm()
     # Imported here, as in `prove`.
-    from freewheel.proof.speed import measuring, with_gil  # noqa: PLC0415
+    from freewheel.proof.speed import measuring  # noqa: PLC0415
 
     workspace = find_workspace()
     with console.Board() as board:
-        chosen = _cases(workspace, projects, versions, board, all_releases=all_releases)
-        if default_build:
-            compared = with_gil.compare(workspace, chosen, board, rounds=rounds, seconds=seconds)
-        else:
-            measured = measuring.measure(workspace, chosen, board, rounds=rounds, seconds=seconds)
-    if default_build:
-        _show_compared(compared)
-    else:
-        _show_measured(measured)
+        chosen = built_cases(workspace, projects, versions, board, all_releases=all_releases)
+        measured = measuring.measure(workspace, chosen, board, rounds=rounds, seconds=seconds)
+    _show_measured(measured)
 
 
 def _show_measured(measured: Sequence[tuple[Case, list[Figure]]]) -> None:
@@ -252,10 +239,10 @@ def _show_measured(measured: Sequence[tuple[Case, list[Figure]]]) -> None:
             (
                 figure.case,
                 str(figure.workers),
-                _ratio(figure.one),
-                _ratio(figure.several),
-                _ratio(figure.patched_scaling),
-                _ratio(figure.baseline_scaling),
+                ratio_text(figure.one),
+                ratio_text(figure.several),
+                ratio_text(figure.patched_scaling),
+                ratio_text(figure.baseline_scaling),
             )
             for figure in figures
         ]
@@ -264,18 +251,8 @@ def _show_measured(measured: Sequence[tuple[Case, list[Figure]]]) -> None:
             console.note(f"without patches, {failed} measurements failed, and were taken again")
 
 
-def _show_compared(compared: Sequence[tuple[Case, list[GilFigure]]]) -> None:
-    columns = ("case", "default build, patched", "cp314t, patched")
-    for case, figures in compared:
-        console.say(f"{case.title}: rates by the default build's without patches, one thread")
-        rows = [
-            (figure.case, _ratio(figure.patched), _ratio(figure.free_threaded))
-            for figure in figures
-        ]
-        console.table(columns, rows)
-
-
-def _ratio(ratio: Ratio) -> str:
+def ratio_text(ratio: Ratio) -> str:
+    """A ratio's median, and its range."""
     return f"{ratio.median:.2f} ({ratio.lowest:.2f} to {ratio.highest:.2f})"
 
 

@@ -12,7 +12,7 @@ from freewheel.base.workspace import find_workspace
 from freewheel.commands import selection
 from freewheel.proof import cases
 from freewheel.recipe.recipe import choose_recipe, load_recipes
-from freewheel.upkeep import issue, new_recipe, refresh, watch, watch_report
+from freewheel.upkeep import new_recipe, refresh, watch, watch_report
 from freewheel.upkeep.upstream import offer_of
 
 
@@ -38,13 +38,6 @@ def watch_upstream(projects: tuple[str, ...], output: Path | None) -> None:
     console.say()
     console.say(watch_report.markdown(seen))
     console.note(f"report: {directory / watch_report.REPORT}")
-
-
-@click.command(name="issue")
-@click.argument("report", type=click.Path(path_type=Path, exists=True, file_okay=False))
-def tell_of_it(report: Path) -> None:
-    """Open, update or close the one issue that says what the watch saw, by the REPORT directory."""
-    console.say(issue.tell(report, issue.repository()))
 
 
 @click.command(name="refresh")
@@ -100,4 +93,4 @@ def begin_recipe(
     console.say(f"Next: nox -s build-{recipe.name} -- --baseline; docs/recipes.md goes on")
 
 
-ALL: tuple[click.Command, ...] = (watch_upstream, tell_of_it, refresh_series, begin_recipe)
+ALL: tuple[click.Command, ...] = (watch_upstream, refresh_series, begin_recipe)

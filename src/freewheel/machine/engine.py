@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from freewheel.base import files, process
-from freewheel.base.errors import CommandFailed, EngineError
+from freewheel.base.errors import CommandFailed, MachineError
 from freewheel.base.workspace import Workspace
 from freewheel.machine import debian
 from freewheel.machine.host import Host, containers_conf, look_at_host, read_text
@@ -80,7 +80,7 @@ def find_engine(workspace: Workspace, *, may_install: bool) -> Engine:
     ``FREEWHEEL_ENGINE`` (``docker`` or ``podman``) leaves only that one;
     ``FREEWHEEL_ENGINE_ARGS``, in a shell's quoting, is added to the options of each container.
     With ``may_install``, as root on Debian or Ubuntu, Podman's packages are installed when there
-    is no engine. Raises EngineError, which names the command to type.
+    is no engine. Raises MachineError, which names the command to type.
     """
     forced = forced_engine(os.environ)
     problems: list[str] = []
@@ -93,13 +93,15 @@ def find_engine(workspace: Workspace, *, may_install: bool) -> Engine:
             problems[-1] = "podman: was installed for this"
             found = _find_podman(workspace, problems)
     if not found:
-        raise EngineError("no container engine works here", problems=problems, hint=_remedy(forced))
+        raise MachineError(
+            "no container engine works here", problems=problems, hint=_remedy(forced)
+        )
     first = (f"FREEWHEEL_ENGINE={forced}",) if forced else tuple(problems)
     return replace(found, reasons=(*first, *found.reasons))
 
 
 def forced_engine(environ: Mapping[str, str]) -> EngineName | None:
-    """What ``FREEWHEEL_ENGINE`` asks for. Raises EngineError for another name."""
+    """What ``FREEWHEEL_ENGINE`` asks for. Raises MachineError for another name."""
     match environ.get("FREEWHEEL_ENGINE", ""):
         case "":
             return None
@@ -108,18 +110,18 @@ def forced_engine(environ: Mapping[str, str]) -> EngineName | None:
         case "docker":
             return "docker"
         case other:
-            raise EngineError(
+            raise MachineError(
                 f"FREEWHEEL_ENGINE is {other!r}", hint="set it to docker or podman, or unset it"
             )
 
 
 def extra_args(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """What ``FREEWHEEL_ENGINE_ARGS`` adds. Raises EngineError where its quotes do not close."""
+    """What ``FREEWHEEL_ENGINE_ARGS`` adds. Raises MachineError where its quotes do not close."""
     text = environ.get("FREEWHEEL_ENGINE_ARGS", "")
     try:
         return tuple(shlex.split(text))
     except ValueError as error:
-        raise EngineError(
+        raise MachineError(
             f"FREEWHEEL_ENGINE_ARGS is {text!r}: {error}", hint="quote it as for a shell"
         ) from error
 
@@ -140,7 +142,7 @@ def _install_podman() -> bool:
     try:
         debian.install(packages, why="wheels are built in a container")
     except debian.AptError as error:
-        raise EngineError(error.summary, problems=error.problems, hint=error.hint) from error
+        raise MachineError(error.summary, problems=error.problems, hint=error.hint) from error
     return True
 
 

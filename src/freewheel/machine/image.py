@@ -14,7 +14,7 @@ from importlib.resources import files as resources
 from typing import Literal
 
 from freewheel.base import console
-from freewheel.base.errors import CommandFailed, ImageError
+from freewheel.base.errors import CommandFailed, MachineError
 from freewheel.base.workspace import Workspace
 from freewheel.machine import local_image, native
 from freewheel.machine.engine import Engine
@@ -100,7 +100,7 @@ def find_or_make_image(workspace: Workspace, engine: Engine, target: str) -> Bui
 
     The official one or a local one that is there already, else the official one pulled, else a
     local one made. ``FREEWHEEL_IMAGE`` (official, local or a reference) leaves only that way.
-    Raises ImageError.
+    Raises MachineError.
     """
     forced = forced_image(os.environ)
     if forced not in ("", "official", "local"):
@@ -114,7 +114,7 @@ def find_or_make_image(workspace: Workspace, engine: Engine, target: str) -> Bui
             return pulled
     if forced != "official":
         return _local(local_image.make(workspace, engine, target, problems))
-    raise ImageError(
+    raise MachineError(
         f"no official builder image for {target}",
         problems=problems,
         hint="let the engine reach the registry, or unset FREEWHEEL_IMAGE",
@@ -154,7 +154,7 @@ def _custom(engine: Engine, reference: str) -> BuilderImage:
         try:
             engine.call("pull", "--quiet", reference, timeout=_PULL_TIMEOUT)
         except CommandFailed as error:
-            raise ImageError(
+            raise MachineError(
                 f"FREEWHEEL_IMAGE names {reference}, which cannot be had",
                 problems=error.output.strip().splitlines()[-2:],
                 hint="correct it, or unset it to let Freewheel choose",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from freewheel.base import console, files, process
-from freewheel.base.errors import CommandFailed, FreewheelError, InterpreterError
+from freewheel.base.errors import CommandFailed, FreewheelError, MachineError
 from freewheel.base.workspace import Workspace
 from freewheel.machine import debian, local_image
 from freewheel.machine.engine import Engine, find_engine
@@ -88,7 +88,7 @@ def find_interpreter(workspace: Workspace, *, obtain: bool = True) -> Interprete
 
     In this order: ``FREEWHEEL_PYTHON`` (which then must pass), python3.14t on PATH, one kept in
     the cache, one that uv has. With ``obtain``, also one that uv installs into the cache, and a
-    copy out of the local builder image, which is made for it if need be. Raises InterpreterError.
+    copy out of the local builder image, which is made for it if need be. Raises MachineError.
     """
     if named := os.environ.get("FREEWHEEL_PYTHON"):
         return _named(Path(named))
@@ -105,7 +105,7 @@ def find_interpreter(workspace: Workspace, *, obtain: bool = True) -> Interprete
                 return found
             if found := _copy_from_image(workspace, problems):
                 return found
-    raise InterpreterError(
+    raise MachineError(
         "no free-threaded CPython 3.14 to test wheels with",
         problems=problems,
         hint="`uv python install 3.14t`, or name one: `export FREEWHEEL_PYTHON=/path/to/python`",
@@ -148,7 +148,7 @@ def _named(path: Path) -> Interpreter:
     problems: list[str] = []
     if found := check(path, "FREEWHEEL_PYTHON", problems):
         return found
-    raise InterpreterError(
+    raise MachineError(
         "FREEWHEEL_PYTHON names an interpreter that will not do",
         problems=problems,
         hint="correct it, or unset it to let Freewheel find one",

@@ -16,7 +16,7 @@ from importlib.resources import files as resources
 from pathlib import Path
 
 from freewheel.base import console, files, process
-from freewheel.base.errors import CommandFailed, FetchError, ImageError
+from freewheel.base.errors import CommandFailed, FetchError, MachineError
 from freewheel.base.workspace import Workspace
 from freewheel.machine import debian
 from freewheel.machine.cpython import archive_of, obtain_cpython, pinned_cpythons
@@ -146,7 +146,7 @@ def make(
 
     A run that was killed at any point is taken up by the next: what is finished is kept, the
     layers by the engine and the context in the cache, and the image gets its name last. Raises
-    ImageError; ``problems`` are what was tried before.
+    MachineError; ``problems`` are what was tried before.
     """
     _require_debian_root(target, problems)
     with files.locked(workspace.locks / "image.lock", what="making the builder image"):
@@ -163,7 +163,7 @@ def make(
             specification = _with_archive(workspace, target)
             return _build(workspace, engine, specification, target)
         except (debian.AptError, CommandFailed, FetchError) as error:
-            raise ImageError(
+            raise MachineError(
                 "the local builder image could not be made",
                 problems=[*problems, error.summary, *error.problems],
                 hint=error.hint or f"read {_log(workspace)}, then run the same command again",
@@ -178,7 +178,7 @@ def _require_debian_root(target: str, problems: Sequence[str]) -> None:
         why = "a local one is made only by root"
     else:
         return
-    raise ImageError(
+    raise MachineError(
         f"no builder image for {target}",
         problems=[*problems, why],
         hint="let the engine reach the registry of the official image, or name an image that is "
@@ -221,7 +221,7 @@ def _build(
     console.note(f"the builder image is ready after {console.duration(done.seconds)}")
     made = _find(engine, specification)
     if made is None:
-        raise ImageError(f"{engine.name} built an image and has not got it", hint=f"read {log}")
+        raise MachineError(f"{engine.name} built an image and has not got it", hint=f"read {log}")
     # With it go the contexts of specifications that were given up half-way.
     shutil.rmtree(context.parent, ignore_errors=True)
     return made

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.resources import files as resources
 
 from freewheel.base import process
-from freewheel.base.errors import CommandFailed, ImageError
+from freewheel.base.errors import CommandFailed, MachineError
 
 _LOOK_TIMEOUT = 60.0  # seconds
 
@@ -61,7 +61,7 @@ def _pin(target: str) -> dict[str, str]:
     try:
         return pinned_targets()[target]
     except KeyError:
-        raise ImageError(
+        raise MachineError(
             f"cibuildwheel does not know {target}",
             hint="correct build.targets in the recipe, or update cibuildwheel",
         ) from None

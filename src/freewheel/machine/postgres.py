@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from freewheel.base import process
-from freewheel.base.errors import CommandFailed, PostgresError
+from freewheel.base.errors import CommandFailed, MachineError
 from freewheel.machine import debian
 from freewheel.machine.host import free_port
 
@@ -35,7 +35,7 @@ def find_binaries() -> Path | None:
 
 
 def provide_binaries() -> Path:
-    """As ``find_binaries``, after an installation where that is possible. Raises PostgresError."""
+    """As ``find_binaries``, after an installation where that is possible. Raises MachineError."""
     return find_binaries() or _install()
 
 
@@ -43,7 +43,7 @@ def provide_binaries() -> Path:
 def running_postgres() -> Iterator[str]:
     """Start a server in an empty data directory, yield its DSN, and stop it by process id.
 
-    It does not sync to disk: what it holds is lost with it. Raises PostgresError.
+    It does not sync to disk: what it holds is lost with it. Raises MachineError.
     """
     binaries = provide_binaries()
     user = unprivileged_user()
@@ -69,10 +69,10 @@ def _install() -> Path:
         try:
             debian.install(PACKAGES, why="probes and tests of asyncpg need a server")
         except debian.AptError as error:
-            raise PostgresError(error.summary, problems=error.problems, hint=error.hint) from error
+            raise MachineError(error.summary, problems=error.problems, hint=error.hint) from error
     found = find_binaries()
     if found is None:
-        raise PostgresError(
+        raise MachineError(
             "no PostgreSQL server found (initdb and postgres, on PATH or in /usr/lib/postgresql)",
             hint=f"install one: {debian.install_command(PACKAGES)}",
         )
@@ -90,7 +90,7 @@ def unprivileged_user() -> str | None:
             return pwd.getpwnam(name).pw_name
         except KeyError:
             continue
-    raise PostgresError(
+    raise MachineError(
         "PostgreSQL refuses to run as root, and there is no user postgres or nobody",
         hint="run as an ordinary user",
     )
@@ -114,7 +114,7 @@ def _initialise(binaries: Path, directory: Path, password: str, user: str | None
             timeout=120,
         )
     except CommandFailed as error:
-        raise PostgresError(
+        raise MachineError(
             "initdb failed", output=error.output, hint="read its output above"
         ) from error
 
@@ -141,9 +141,7 @@ def _start(binaries: Path, directory: Path, user: str | None) -> tuple[process.R
         if _answers(server, port):
             return server, port
         server.stop()
-    raise PostgresError(
-        "PostgreSQL did not start", output=log.read_text(), hint="see its log above"
-    )
+    raise MachineError("PostgreSQL did not start", output=log.read_text(), hint="see its log above")
 
 
 def _answers(server: process.Running, port: int) -> bool:

@@ -16,7 +16,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 
 from freewheel.base import files
-from freewheel.base.errors import ReleaseError, ReproduceError
+from freewheel.base.errors import ReproduceError, VerifyError
 from freewheel.build import buildinfo
 from freewheel.proof import certificate
 from freewheel.trust import provenance
@@ -54,7 +54,7 @@ def compare_builders(first: Path, second: Path) -> dict[str, str]:
             hint="remove the cause that is named first; docs/reproducibility.md has the remedies",
         )
     if not digests:
-        raise ReleaseError(
+        raise VerifyError(
             f"there is no wheel in {first} and {second}", hint="name the builders' directories"
         )
     return digests
@@ -64,12 +64,12 @@ def collect(sources: Path, wheels: Path, digests: Mapping[str, str] | None) -> l
     """Bring the wheels below ``sources`` into ``wheels``, with what lies beside each.
 
     Each must have a buildinfo that is about it and, where there are ``digests``, be on that list.
-    Raises ReleaseError with every problem, and then brings nothing.
+    Raises VerifyError with every problem, and then brings nothing.
     """
     found = _wheels(sources)
     problems = [problem for path in found.values() for problem in _problems(path, digests)]
     if problems or not found:
-        raise ReleaseError(
+        raise VerifyError(
             f"nothing was taken out of {sources}",
             problems=problems or ["there is no wheel in it"],
             hint="find out which job made these files; a release is begun anew, never mended",
@@ -96,11 +96,11 @@ def _problems(path: Path, digests: Mapping[str, str] | None) -> Iterator[str]:
 
 
 def _wheels(directory: Path) -> dict[str, Path]:
-    """The wheels below a directory, by file name. Raises ReleaseError where one is there twice."""
+    """The wheels below a directory, by file name. Raises VerifyError where one is there twice."""
     found: dict[str, Path] = {}
     for path in sorted(directory.rglob("*.whl")):
         if path.name in found:
-            raise ReleaseError(
+            raise VerifyError(
                 f"{path.name} is in {directory} twice", hint="name one builder's directory"
             )
         found[path.name] = path
@@ -108,17 +108,17 @@ def _wheels(directory: Path) -> dict[str, Path]:
 
 
 def named_digests() -> dict[str, str] | None:
-    """The list that the job before handed on; None where there is none. Raises ReleaseError."""
+    """The list that the job before handed on; None where there is none. Raises VerifyError."""
     text = os.environ.get(DIGESTS)
     if text is None:
         return None
     try:
         return dict(_Digests.validate_json(text))
     except ValidationError as error:
-        raise ReleaseError(
+        raise VerifyError(
             f"{DIGESTS} is not a list of digests",
             problems=[item["msg"] for item in error.errors()],
-            hint="it is what `nox -s compare` printed in the job before",
+            hint="it is what `nox -s freewheel -- compare` printed in the job before",
         ) from error
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from freewheel.base import files
-from freewheel.base.errors import CertificateError, ExplainError, FreewheelError
+from freewheel.base.errors import CertificateError, FreewheelError, VerifyError
 from freewheel.base.workspace import find_workspace
 from freewheel.build import sbom
 from freewheel.build.annotate import REPORT_LABEL
@@ -47,7 +47,7 @@ class Explained:
 def explain(path: Path, *, root: Path | None) -> list[str]:
     """Lines that tell what the wheel is made of.
 
-    ``root`` is the checkout that has the probes; None where there is none. Raises ExplainError for
+    ``root`` is the checkout that has the probes; None where there is none. Raises VerifyError for
     a file that cannot be read, and for a wheel that Freewheel has not made.
     """
     wheel = read(path)
@@ -73,13 +73,13 @@ def find_checkout() -> Path | None:
 
 
 def read(path: Path) -> Explained:
-    """What the wheel says of itself. Raises ExplainError as ``explain`` does."""
+    """What the wheel says of itself. Raises VerifyError as ``explain`` does."""
     if not path.is_file():
-        raise ExplainError(f"there is no file {path}", hint="give the path of a .whl file")
+        raise VerifyError(f"there is no file {path}", hint="give the path of a .whl file")
     try:
         name, version, _, _ = parse_wheel_filename(path.name)
     except InvalidWheelFilename as error:
-        raise ExplainError(
+        raise VerifyError(
             f"{path.name} is not the name of a wheel",
             problems=[str(error)],
             hint="keep the name that the file had on the index; it says what the wheel is",
@@ -87,7 +87,7 @@ def read(path: Path) -> Explained:
     metadata, content = _members(path)
     problems = sbom.problems(content, name, str(version))
     if problems:
-        raise ExplainError(
+        raise VerifyError(
             f"{path.name} has an SBOM that cannot be relied on",
             problems=problems,
             hint="get the wheel again from the index that it came from",
@@ -106,7 +106,7 @@ def _members(path: Path) -> tuple[str, bytes]:
                 raise _not_ours(path)
             return metadata, archive.read(member)
     except (zipfile.BadZipFile, zlib.error, EOFError, UnicodeDecodeError) as error:
-        raise ExplainError(
+        raise VerifyError(
             f"{path.name} is damaged or cut short",
             problems=[str(error)],
             hint="get the wheel again from where it came",
@@ -116,15 +116,15 @@ def _members(path: Path) -> tuple[str, bytes]:
 def _dist_info(path: Path, archive: zipfile.ZipFile) -> str:
     found = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
     if len(found) != 1:
-        raise ExplainError(
+        raise VerifyError(
             f"{path.name} is not a wheel: it has {len(found)} METADATA files, not one",
             hint="get the wheel again from where it came",
         )
     return found[0].partition("/")[0]
 
 
-def _not_ours(path: Path) -> ExplainError:
-    return ExplainError(
+def _not_ours(path: Path) -> VerifyError:
+    return VerifyError(
         f"{path.name} was not made by Freewheel",
         problems=[f"it has no .dist-info/{sbom.MEMBER}"],
         hint="give a wheel whose version ends in +ft.N; a baseline is upstream's own, unpatched",
@@ -142,7 +142,7 @@ def _explained(path: Path, metadata: str, document: dict[str, Any]) -> Explained
     if len(ancestors) != 1:
         problems.append(f"it names {len(ancestors)} releases that the wheel was made from")
     if problems:
-        raise ExplainError(
+        raise VerifyError(
             f"{path.name} has an SBOM that cannot be relied on",
             problems=problems,
             hint="get the wheel again from the index that it came from",
@@ -270,7 +270,7 @@ def _again(wheel: Explained) -> Iterator[str]:
     epoch = int(datetime.fromisoformat(wheel.built).timestamp())
     yield f"To build it again (SOURCE_DATE_EPOCH={epoch})"
     yield "  from the record beside it, and compare:"
-    yield f"    nox -s rebuild -- {wheel.path}"
+    yield f"    nox -s freewheel -- rebuild {wheel.path}"
     yield "  from the recipe in a checkout:"
     yield f"    nox -s build-{wheel.project} -- --release {wheel.upstream['version']}"
 

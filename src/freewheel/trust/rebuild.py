@@ -16,7 +16,7 @@ from urllib.request import url2pathname
 import requests
 
 from freewheel.base import differences, files, process
-from freewheel.base.errors import CommandFailed, RebuildError
+from freewheel.base.errors import CommandFailed, ReproduceError
 from freewheel.base.workspace import Workspace, link_checkout
 from freewheel.build import buildinfo, patches
 from freewheel.recipe.recipe import Recipe, Release, choose_recipe
@@ -36,7 +36,7 @@ class Rebuilt:
 def rebuild(workspace: Workspace, recipes: Sequence[Recipe], location: str) -> Rebuilt:
     """Build the wheel at ``location``, a path or a URL, again and compare.
 
-    Raises RebuildError where it is not identical, with what differs, or where this checkout has
+    Raises ReproduceError where it is not identical, with what differs, or where this checkout has
     not got the inputs.
     """
     scratch = files.empty_directory(workspace.work / "rebuild")
@@ -46,7 +46,7 @@ def rebuild(workspace: Workspace, recipes: Sequence[Recipe], location: str) -> R
     _require_same_inputs(record, choose_recipe(recipes, record.project), release)
     made = _build(workspace, scratch / "checkout", record, release)
     if files.sha256(made) != record.sha256:
-        raise RebuildError(
+        raise ReproduceError(
             f"{given.name} came out with other bytes",
             problems=[*_image_difference(made, record), *differences.differences(given, made)],
             hint=f"compare {given} and {made}; `nox -s reproduce` tells whether builds agree here",
@@ -59,7 +59,9 @@ def _obtain(location: str, directory: Path) -> Path:
     parts = urlsplit(location)
     name = unquote(location.rpartition("/")[2]) if parts.scheme else Path(location).name
     if not name.endswith(".whl"):
-        raise RebuildError(f"{location} is no wheel", hint="name a file or a URL that ends in .whl")
+        raise ReproduceError(
+            f"{location} is no wheel", hint="name a file or a URL that ends in .whl"
+        )
     for suffix in ("", buildinfo.SUFFIX):
         target = directory / (name + suffix)
         if parts.scheme in ("http", "https"):
@@ -68,7 +70,7 @@ def _obtain(location: str, directory: Path) -> Path:
         plain = url2pathname(parts.path) if parts.scheme == "file" else location
         source = Path(unquote(plain) + suffix)
         if not source.is_file():
-            raise RebuildError(
+            raise ReproduceError(
                 f"there is no {source}", hint="the wheel and its buildinfo must lie side by side"
             )
         files.copy(source, target)
@@ -80,7 +82,7 @@ def _download(url: str, target: Path) -> None:
         answer = requests.get(url, timeout=_TIMEOUT)
         answer.raise_for_status()
     except requests.RequestException as error:
-        raise RebuildError(
+        raise ReproduceError(
             f"{url} cannot be had: {error}",
             hint="an index of `nox -s build` has the buildinfo beside each wheel; for another "
             "index, get both files by hand and name the path",
@@ -91,12 +93,12 @@ def _download(url: str, target: Path) -> None:
 def _read_record(wheel: Path) -> buildinfo.Record:
     record = buildinfo.read_record(wheel.with_name(wheel.name + buildinfo.SUFFIX))
     if record is None:
-        raise RebuildError(
+        raise ReproduceError(
             f"the buildinfo of {wheel.name} cannot be read, or was cut short",
             hint="fetch it again from where the wheel came from",
         )
     if record.sha256 != files.sha256(wheel):
-        raise RebuildError(
+        raise ReproduceError(
             f"the buildinfo is not about these bytes of {wheel.name}",
             problems=[f"it names {record.sha256}", f"the wheel has {files.sha256(wheel)}"],
             hint="do not use the wheel; fetch both again from where they came from",
@@ -110,7 +112,7 @@ def _release_of(recipes: Sequence[Recipe], record: buildinfo.Record) -> Release:
         if release.local_version == record.version:
             return release
     carried = ", ".join(release.local_version for release in recipe.releases)
-    raise RebuildError(
+    raise ReproduceError(
         f"this checkout does not build {record.project} {record.version}",
         problems=[f"it builds {carried}"],
         hint=_checkout_hint(record),
@@ -128,7 +130,7 @@ def _require_same_inputs(record: buildinfo.Record, recipe: Recipe, release: Rele
     images = [record.inputs["image"]]  # which one is used is decided below, from the record
     changed = buildinfo.changed(record.inputs, current, images=images)
     if changed:
-        raise RebuildError(
+        raise ReproduceError(
             f"this checkout has not got what {record.wheel.name} was made of",
             problems=[
                 f"{name}: {record.inputs.get(name, 'none')} then, {current.get(name, 'none')} here"
@@ -156,7 +158,7 @@ def _build(workspace: Workspace, root: Path, record: buildinfo.Record, release: 
     try:
         process.run([*command, "--release", release.version], cwd=root, env=environment)
     except CommandFailed as error:
-        raise RebuildError(
+        raise ReproduceError(
             f"{record.wheel.name} cannot be built here",
             hint="mend what the build complains about, above",
             output=error.output,

@@ -7,7 +7,7 @@ import pytest
 
 from freewheel.machine.interpreter import Interpreter
 from freewheel.proof.running import Environment
-from freewheel.proof.speed import with_gil
+from tests.benchmarks import default_build
 from tests.unit.proofmaker import make_benchmark
 
 PROGRAM = """\
@@ -32,7 +32,7 @@ def test_each_case_is_measured_in_turn_and_told_by_the_unpatched_default_build(
     here = Interpreter(path=Path(sys.executable), version="3", build="3", origin="here")
     names = ("default-baseline", "default-patched", "free-patched")
     environments = {}
-    for contender, name in zip(with_gil.CONTENDERS, names, strict=True):
+    for contender, name in zip(default_build.CONTENDERS, names, strict=True):
         python = tmp_path / name / "bin" / "python"
         python.parent.mkdir(parents=True)
         # Its own name for itself is all that tells them apart.
@@ -40,7 +40,7 @@ def test_each_case_is_measured_in_turn_and_told_by_the_unpatched_default_build(
         python.chmod(0o755)
         environments[contender] = Environment(python=python, wheel_sha256="0", interpreter=here)
 
-    (figure,) = with_gil.measure(
+    (figure,) = default_build.measure(
         benchmark, environments, tmp_path, rounds=2, seconds=0.2, services={}
     )
 

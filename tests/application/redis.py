@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from freewheel.base import process
-from freewheel.base.errors import RedisError
+from freewheel.base.errors import MachineError
 from freewheel.machine import debian
 from freewheel.machine.host import free_port
 
@@ -39,7 +39,7 @@ class Redis:
         return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        """Start it on its port, and return when it answers. Raises RedisError."""
+        """Start it on its port, and return when it answers. Raises MachineError."""
         settings = self.directory / "redis.conf"
         self.child = process.start(
             [self.program, settings], cwd=self.directory, log=self.directory / "log"
@@ -51,7 +51,7 @@ class Redis:
             time.sleep(0.02)
         said = self.child.tail()
         self.stop()
-        raise RedisError("Redis did not start", output=said, hint="see its log above")
+        raise MachineError("Redis did not start", output=said, hint="see its log above")
 
     def stop(self) -> None:
         """End it by its process id."""
@@ -85,7 +85,7 @@ def find_program() -> Path | None:
 
 
 def provide_program() -> Path:
-    """As ``find_program``, after an installation where that is possible. Raises RedisError."""
+    """As ``find_program``, after an installation where that is possible. Raises MachineError."""
     return find_program() or _install()
 
 
@@ -94,7 +94,7 @@ def running_redis() -> Iterator[Redis]:
     """Start a server with an empty data directory, yield it, and stop it by process id.
 
     Every command is on disk before it is answered, as a broker that must lose nothing is run.
-    Raises RedisError.
+    Raises MachineError.
     """
     program = provide_program()
     with tempfile.TemporaryDirectory(prefix="freewheel-redis-") as name:
@@ -115,7 +115,7 @@ def _start(program: Path, directory: Path) -> Redis:
         _write_settings(server)
         try:
             server.start()
-        except RedisError:
+        except MachineError:
             if attempt == _ATTEMPTS - 1:
                 raise
         else:
@@ -145,10 +145,10 @@ def _install() -> Path:
         try:
             debian.install(PACKAGES, why="the application's tests need a message broker")
         except debian.AptError as error:
-            raise RedisError(error.summary, problems=error.problems, hint=error.hint) from error
+            raise MachineError(error.summary, problems=error.problems, hint=error.hint) from error
     found = find_program()
     if found is None:
-        raise RedisError(
+        raise MachineError(
             "no Redis server found (redis-server or valkey-server, on PATH or in /usr/bin)",
             hint=f"install one: {debian.install_command(PACKAGES)}",
         )

@@ -1,20 +1,26 @@
 """What a project's patches do in CPython's default build, and how the free-threaded one compares.
 
-Patches may not make the default build slower, whose users have nothing of them. And where the
-free-threaded build is slower than that, patches may or may not make up for it.
+``nox -s bench -- default-build PROJECT`` runs it. Patches must not make the default build slower,
+because its users gain nothing from them. One thread is measured; CPython's default build and the
+wheels for it are built first. None of it is in a certificate.
 """
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from freewheel.base import console, process
 from freewheel.base.console import Board
-from freewheel.base.workspace import Workspace
+from freewheel.base.errors import FreewheelError
+from freewheel.base.workspace import Workspace, find_workspace
 from freewheel.build import patches
-from freewheel.machine.default_build import FLAGS, DefaultBuild, find_default_build, home_of
+from freewheel.commands.outcomes import show_error
+from freewheel.commands.proof import built_cases, ratio_text
 from freewheel.machine.interpreter import find_interpreter
 from freewheel.proof.cases import Case
 from freewheel.proof.compiling import Compilation
@@ -22,6 +28,7 @@ from freewheel.proof.programs import Benchmark
 from freewheel.proof.running import Environment, make_environment
 from freewheel.proof.speed.measuring import of_each
 from freewheel.proof.speed.scaling import Ratio, Shape, in_turn, rate_of, ratio_of
+from tests.benchmarks.default_cpython import FLAGS, DefaultBuild, find_default_build, home_of
 
 Contender = Literal["default build, baseline", "default build, patched", "cp314t, patched"]
 # Without cp314t's baseline: `measure` of scaling.py has it, and it may die of what patches mend.
@@ -155,3 +162,36 @@ def _wheel(workspace: Workspace, case: Case, default: DefaultBuild, *, baseline:
         prefix="default",
     )
     return build.make(home_of(workspace)).path
+
+
+def main() -> None:
+    """Measure the projects that the words name, and show the ratios."""
+    parser = argparse.ArgumentParser(prog="nox -s bench -- default-build", description=__doc__)
+    parser.add_argument("projects", nargs="*", help="all recipes when none is named")
+    parser.add_argument("--all-releases", action="store_true")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
+    options = parser.parse_args()
+    process.end_by_sigterm()
+    workspace = find_workspace()
+    with Board() as board:
+        chosen = built_cases(
+            workspace, options.projects, (), board, all_releases=options.all_releases
+        )
+        compared = compare(workspace, chosen, board, rounds=options.rounds, seconds=options.seconds)
+    columns = ("case", "default build, patched", "cp314t, patched")
+    for case, figures in compared:
+        console.say(f"{case.title}: rates by the default build's without patches, one thread")
+        rows = [
+            (figure.case, ratio_text(figure.patched), ratio_text(figure.free_threaded))
+            for figure in figures
+        ]
+        console.table(columns, rows)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except FreewheelError as error:
+        show_error(error)
+        sys.exit(error.exit_code)
