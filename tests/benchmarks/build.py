@@ -43,7 +43,8 @@ class Contest:
         config = directory / "cibuildwheel.toml"
         config.write_text(
             wheel.cibuildwheel_config(
-                self.sdist.release,
+                self.sdist,
+                self.recipe.build,
                 self.target,
                 wheel.Container(engine=engine, image=builder),
                 self.requirements,
@@ -105,7 +106,7 @@ def prepare(workspace: Workspace, recipe: Recipe, scratch: Path) -> Contest:
     archive = source.fetch(release, workspace.sources)
     tree = source.unpack(archive, files.empty_directory(scratch / "tree"))
     patched = patches.apply_series(tree, release, patches.read_series(release))
-    lock = requirements.BUILD_REQUIREMENTS
+    lock = requirements.build_lock(recipe.build.requires)
     made = sdist.make_sdist(
         patched,
         recipe,

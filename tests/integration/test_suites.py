@@ -15,6 +15,7 @@ from freewheel.base.workspace import Workspace, find_workspace
 from freewheel.machine.interpreter import Interpreter, find_interpreter
 from freewheel.proof.suite.results import Ending, SuiteResult
 from freewheel.proof.suite.running import Wheels, prove_suite, run_suite
+from freewheel.recipe.building import Build, Place
 from freewheel.recipe.recipe import Recipe, Release
 from freewheel.recipe.suite import Known, Pass, Suite
 from freewheel.recipe.targets import Targets
@@ -115,10 +116,8 @@ class Project:
             summary="something fast",
             import_name="speedy",
             source_url="https://example.org",
-            version_file=PurePosixPath("speedy/__init__.py"),
-            version_pattern="{version}",
+            build=Build(version=(Place(file="speedy/__init__.py"),), requires=("setuptools",)),
             targets=Targets(served=("cp314t-manylinux_x86_64",)),
-            generated=(),
             releases=(self.release,),
             suite=Suite(
                 tests=PurePosixPath("tests"),

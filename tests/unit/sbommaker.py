@@ -12,6 +12,7 @@ from freewheel.build.patches import Patch, read_series
 from freewheel.build.wheel import Wheel
 from freewheel.machine import requirements
 from freewheel.machine.image import BuilderImage
+from freewheel.recipe.building import Build, Place
 from freewheel.recipe.recipe import Recipe, Release, Vendored
 from freewheel.recipe.targets import Targets
 from tests.unit.wheelmaker import LINUX_TAG, make_wheel
@@ -44,10 +45,8 @@ RECIPE = Recipe(
     summary="something fast",
     import_name="speedy",
     source_url="https://example.org/speedy",
-    version_file=PurePosixPath("speedy/__init__.py"),
-    version_pattern="{version}",
+    build=Build(version=(Place(file="speedy/__init__.py"),), requires=("cython", "setuptools")),
     targets=Targets(served=(TARGET,)),
-    generated=(),
     releases=(RELEASE,),
 )
 _PATCH = """\
@@ -87,7 +86,7 @@ def make_contents(series: Sequence[Patch] = (), *, release: Release = RELEASE) -
         release=release,
         licence="MIT",
         series=tuple(series),
-        requirements=requirements.BUILD_REQUIREMENTS,
+        requirements=requirements.build_lock(RECIPE.build.requires),
         image=IMAGE,
     )
 
@@ -133,7 +132,7 @@ def annotated(
         series,
         directory,
         image=IMAGE,
-        requirements=requirements.BUILD_REQUIREMENTS,
+        requirements=requirements.build_lock(RECIPE.build.requires),
         publisher=publisher,
     )
     return done.path

@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pytest
 
 from freewheel.base.workspace import PACKAGE
 from freewheel.build import buildinfo
 from freewheel.build.patches import Patch
+from freewheel.recipe.building import Build, Place
 from freewheel.recipe.recipe import Recipe, Release
 from freewheel.recipe.targets import Targets
 
@@ -26,12 +27,17 @@ RECIPE = Recipe(
     summary="something fast",
     import_name="speedy",
     source_url="https://example.org",
-    version_file=PurePosixPath("speedy/__init__.py"),
-    version_pattern="{version}",
+    build=Build(version=(Place(file="speedy/__init__.py"),), requires=("setuptools",)),
     targets=Targets(served=("cp314t-manylinux_x86_64",)),
-    generated=(),
     releases=(RELEASE,),
 )
+
+
+def rebuilt(**keys: object) -> Recipe:
+    """The recipe with other keys of its build."""
+    return replace(RECIPE, build=RECIPE.build.model_copy(update=keys))
+
+
 PATCH = Patch(path=Path("0001-first.patch"), sha256="a" * 64, fields={})
 
 
@@ -62,7 +68,10 @@ def test_the_same_inputs_are_fresh() -> None:
             gather(release=replace(RELEASE, released=datetime(2026, 1, 2, tzinfo=UTC))),
             ["recipe"],
         ),
-        (gather(recipe=replace(RECIPE, generated=(PurePosixPath("a.c"),))), ["recipe"]),
+        (gather(recipe=rebuilt(generated=("a.c",))), ["recipe"]),
+        (gather(recipe=rebuilt(environment={"FAST": "1"})), ["environment FAST"]),
+        (gather(recipe=rebuilt(config_settings={"--x": ("1", "2")})), ["config setting --x"]),
+        (gather(recipe=rebuilt(requires=("cython", "setuptools"))), ["build requirements"]),
         (
             gather(patch=replace(PATCH, path=Path("0001-other.patch"))),
             ["patch 0001-first.patch", "patch 0001-other.patch"],

@@ -8,6 +8,7 @@ import pytest
 
 from freewheel.base.errors import UpstreamError
 from freewheel.base.workspace import Workspace
+from freewheel.recipe.building import Place
 from freewheel.upkeep.new_recipe import Version, begin
 from tests.unit.indexmaker import make_index, make_sdist
 
@@ -47,9 +48,10 @@ def test_what_an_sdist_tells(workspace: Workspace, monkeypatch: pytest.MonkeyPat
     assert (recipe.name, recipe.import_name) == ("speedy", "speedy")
     assert recipe.summary == "Counts, quickly"
     assert recipe.source_url == "https://example.com/speedy"
-    assert str(recipe.version_file) == "src/speedy/_version.py"
-    assert recipe.version_pattern == '__version__: str = "{version}"'
-    assert [str(name) for name in recipe.generated] == ["src/speedy/core.c"]
+    (place,) = recipe.build.version
+    assert place == Place(file="src/speedy/_version.py", pattern='__version__: str = "{version}"')
+    assert recipe.build.generated == ("src/speedy/core.c",)
+    assert recipe.build.requires == ("cython", "setuptools", "wheel")
     assert recipe.targets.unmentioned("1.0") == ()
     assert recipe.suite is not None
     release = recipe.default_release
@@ -79,8 +81,8 @@ def test_what_is_named_counts(workspace: Workspace, monkeypatch: pytest.MonkeyPa
 
     recipe = begin(workspace, "speedy", "1.0", import_name="two", says_version=says)
 
-    assert (recipe.import_name, str(recipe.version_file)) == ("two", "VERSION")
-    assert recipe.version_pattern == "{version}\n"
+    assert recipe.import_name == "two"
+    assert recipe.build.version == (Place(file="VERSION", pattern="{version}\n"),)
     assert recipe.suite is None
 
 

@@ -18,8 +18,8 @@ import-name = "speedy"
 source-url = "https://example.org/speedy"
 
 [build]
-version-file = "speedy/__init__.py"
-version-pattern = "__version__ = '{version}'"
+version = [{ file = "speedy/__init__.py", pattern = "__version__ = '{version}'" }]
+requires = ["setuptools"]
 targets = ["cp314t-manylinux_x86_64"]
 
 [releases."1.9.0"]
@@ -232,8 +232,31 @@ def test_the_newest_release_is_the_default_by_version_not_by_text(
         ('"2222', '"222', 'releases."1.10.0".sha256: \'222'),
         ("2026-01-02T03:04:05Z", "2026-01-02T03:04:05", 'releases."1.9.0".released: needs an off'),
         ("2026-01-02T03:04:05Z", '"2026-01-02"', 'releases."1.9.0".released: must be a date and'),
-        ("'{version}'", "'1.0'", "build.version-pattern: must contain {version} exactly once"),
-        ('"speedy/__init__.py"', '"../x"', "build.version-file: must be a path inside the source"),
+        ("'{version}'", "'1.0'", "build.version.0: \"__version__ = '1.0'\" must contain {version}"),
+        ('"speedy/__init__.py"', '"../x"', "build.version.0.file: must be a path inside the sour"),
+        (
+            "file =",
+            "fil =",
+            "build.version.0.fil: unknown key; did you mean file?",
+        ),
+        (
+            "{ file",
+            '{ variable = "A", file',
+            "build.version.0: needs one of file, variable and attribute",
+        ),
+        ("'{version}'", "'{versoin}'", "must contain {version}"),
+        ("'{version}'", "'{version} {x}'", "other braces are written twice"),
+        (
+            '{ file = "speedy/__init__.py", pattern',
+            '{ attribute = "__version__", pattern',
+            "build.version: no file and no variable in it takes the local version",
+        ),
+        ('["setuptools"]', '["wheel", "setuptools"]', "build.requires: must be in order, each on"),
+        (
+            "requires = [",
+            'environment = { CPPFLAGS = "-g" }\nrequires = [',
+            "build.environment.CPPFLAGS: the pipeline sets it itself",
+        ),
         (
             'name = "speedy"',
             'name = "Speedy"',

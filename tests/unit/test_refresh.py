@@ -26,8 +26,8 @@ import-name = "speedy"
 source-url = "https://example.com/speedy"
 
 [build]
-version-file = "speedy.py"
-version-pattern = "VERSION = '{{version}}'"
+version = [{{ file = "speedy.py", pattern = "VERSION = '{{version}}'" }}]
+requires = ["setuptools"]
 targets = ["cp314t-manylinux_x86_64"]
 
 [releases."1.0"]

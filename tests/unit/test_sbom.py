@@ -19,7 +19,7 @@ from freewheel.base.workspace import PACKAGE
 from freewheel.build import sbom
 from freewheel.build.patches import Patch
 from freewheel.machine import requirements
-from tests.unit.sbommaker import IMAGE, PART, RELEASE, make_contents, make_series
+from tests.unit.sbommaker import IMAGE, PART, RECIPE, RELEASE, make_contents, make_series
 
 SOURCE = PACKAGE.parent
 
@@ -114,7 +114,7 @@ def test_a_vendored_part_is_a_component_of_the_wheel(document: dict[str, Any]) -
 
 def test_what_made_the_wheel_is_told_and_excluded(document: dict[str, Any]) -> None:
     told = roles(document)
-    lock = requirements.BUILD_REQUIREMENTS.read_text(encoding="utf-8")
+    lock = requirements.build_lock(RECIPE.build.requires)
 
     assert {name for name, role in told.items() if role == sbom.REQUIREMENT} == {
         line.partition("==")[0] for line in lock.splitlines() if "==" in line

@@ -12,11 +12,13 @@ import pytest
 from packaging.specifiers import SpecifierSet
 
 from freewheel.base.errors import BuildError
+from freewheel.build.sdist import Sdist
 from freewheel.build.wheel import Container, cibuildwheel_config, host_target, native_config
 from freewheel.machine import native
 from freewheel.machine.engine import Engine
 from freewheel.machine.image import BuilderImage, acceptable_identities, native_builder
 from freewheel.recipe import targets
+from freewheel.recipe.building import Build, Place
 from freewheel.recipe.recipe import Recipe, Release, load_recipes
 from freewheel.recipe.targets import Limit, Targets
 
@@ -29,6 +31,13 @@ RELEASE = Release(
     released=datetime(2026, 1, 2, tzinfo=UTC),
     revision=1,
     patches=(),
+)
+SDIST = Sdist(path=Path("speedy.tar.gz"), release=RELEASE, version="1.0+ft.1")
+BUILD = Build(
+    version=(Place(variable="SPEEDY_VERSION"),),
+    requires=("setuptools",),
+    environment={"SPEEDY_FAST": "1"},
+    config_settings={"--build-option": "--fast", "--global-option": ("-a", "-b")},
 )
 EACH = [(recipe, release) for recipe in RECIPES for release in recipe.releases]
 
@@ -115,18 +124,23 @@ def test_the_configuration_of_a_build_in_a_container(libc: str) -> None:
     container = Container(engine=engine, image=image)
 
     made = parsed(
-        cibuildwheel_config(RELEASE, f"cp314t-{libc}_x86_64", container, Path("/wheelhouse"))
+        cibuildwheel_config(SDIST, BUILD, f"cp314t-{libc}_x86_64", container, Path("/wheelhouse"))
     )
 
     assert made[f"{libc}-x86_64-image"] == image.reference
     assert "--network=none" in made["container-engine"]["create-args"]
     assert made["environment"]["PIP_NO_INDEX"] == "1"
+    assert made["environment"]["SPEEDY_FAST"] == "1"
+    assert made["environment"]["SPEEDY_VERSION"] == "1.0+ft.1"
+    assert made["config-settings"] == {"--build-option": "--fast", "--global-option": ["-a", "-b"]}
 
 
 @pytest.mark.parametrize(("machine", "oldest"), [("arm64", "11.0"), ("x86_64", "10.15")])
 def test_the_configuration_of_a_build_on_macos(machine: str, oldest: str) -> None:
     made = parsed(
-        native_config(RELEASE, f"cp314t-macosx_{machine}", Path("/lock"), project=Path("/tree"))
+        native_config(
+            SDIST, BUILD, f"cp314t-macosx_{machine}", Path("/lock"), project=Path("/tree")
+        )
     )
 
     assert made["environment"]["MACOSX_DEPLOYMENT_TARGET"] == oldest
@@ -135,8 +149,11 @@ def test_the_configuration_of_a_build_on_macos(machine: str, oldest: str) -> Non
 
 
 def test_the_configuration_of_a_build_on_windows() -> None:
-    made = parsed(native_config(RELEASE, "cp314t-win_arm64", Path("/lock"), project=Path("/tree")))
+    made = parsed(
+        native_config(SDIST, BUILD, "cp314t-win_arm64", Path("/lock"), project=Path("/tree"))
+    )
 
+    assert made["environment"]["SPEEDY_VERSION"] == "1.0+ft.1"
     assert (made["environment"]["CL"], made["environment"]["LINK"]) == ("/Brepro", "/Brepro")
     assert made["repair-wheel-command"] == ""
 

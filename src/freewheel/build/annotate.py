@@ -53,13 +53,14 @@ def annotate(
     directory: Path,
     *,
     image: BuilderImage,
-    requirements: Path,
+    requirements: str,
     publisher: Path,
 ) -> Wheel:
     """The wheel with its SBOM and with what it says to people, packed into ``directory``.
 
-    A baseline is upstream's own, so nothing is added to it. ``requirements`` is the lock of the
-    build requirements, ``publisher`` the file that names who publishes. Raises BuildError.
+    A baseline is upstream's own, so nothing is added to it. ``requirements`` is the text of
+    the lock of its build requirements, ``publisher`` the file that names who publishes. Raises
+    BuildError.
     """
     path = directory / wheel.path.name
     added: dict[str, bytes] = {}
@@ -99,7 +100,7 @@ def _annotations(
     series: Sequence[Patch],
     *,
     image: BuilderImage,
-    requirements: Path,
+    requirements: str,
     publisher: Publisher,
 ) -> dict[str, bytes]:
     """The members that come into the wheel, by name."""

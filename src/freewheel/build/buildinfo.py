@@ -55,11 +55,16 @@ def gather(
         "target": target,
         "source archive": release.sha256,
         "recipe": _recipe_digest(recipe, release),
-        "build requirements": files.sha256(requirements.BUILD_REQUIREMENTS),
+        "build requirements": _digest(requirements.build_lock(recipe.build.requires)),
         "publisher": files.sha256(PUBLISHER),
         "pipeline": _pipeline_digest(),
     }
     inputs |= {tool: importlib.metadata.version(tool) for tool in _TOOLS}
+    inputs |= {f"environment {name}": value for name, value in recipe.build.environment.items()}
+    inputs |= {
+        f"config setting {name}": value if isinstance(value, str) else " ".join(value)
+        for name, value in recipe.build.config_settings.items()
+    }
     inputs |= {f"patch {patch.name}": patch.sha256 for patch in series}
     return inputs
 
@@ -132,9 +137,8 @@ def _recipe_digest(recipe: Recipe, release: Release) -> str:
     """Over the keys that shape the wheel; a new target or release does not touch the others."""
     content = {
         "import-name": recipe.import_name,
-        "version-file": str(recipe.version_file),
-        "version-pattern": recipe.version_pattern,
-        "generated": [str(path) for path in recipe.generated],
+        "version": [place.model_dump() for place in recipe.build.version],
+        "generated": recipe.build.generated,
         "epoch": release.source_date_epoch,
         "source-url": recipe.source_url,
         "vendored": [
@@ -142,7 +146,11 @@ def _recipe_digest(recipe: Recipe, release: Release) -> str:
             for part in release.vendored
         ],
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return _digest(json.dumps(content, sort_keys=True))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _pipeline_digest() -> str:

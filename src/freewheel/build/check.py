@@ -329,7 +329,9 @@ def dynamic_failures(
     if report["gil_turned_on_by"]:
         yield Failure(code="FW203", detail=f"{report['gil_turned_on_by']} turned it on")
     # Not every package has a __version__; where there is one, it must be right.
-    if report["module_version"] not in (wheel.version, None):
+    if report["module_version"] not in recipe.build.module_versions(
+        wheel.release.version, wheel.version
+    ):
         yield Failure(code="FW204", detail=f"__version__ is {report['module_version']}")
     if report["metadata_version"] != wheel.version:
         yield Failure(code="FW204", detail=f"installed as {report['metadata_version']}")

@@ -19,7 +19,6 @@ from freewheel.base.workspace import Workspace
 from freewheel.build import annotate, buildinfo, check, index, patches, sdist, source, wheel
 from freewheel.build import known_good as known
 from freewheel.build.job import Job
-from freewheel.machine import requirements
 from freewheel.machine.engine import find_engine, remove_leftovers
 from freewheel.machine.image import (
     BuilderImage,
@@ -28,7 +27,7 @@ from freewheel.machine.image import (
     native_builder,
 )
 from freewheel.machine.interpreter import Interpreter, find_interpreter
-from freewheel.machine.requirements import fetch_requirements
+from freewheel.machine.requirements import build_lock, fetch_requirements, write_lock
 from freewheel.recipe.recipe import Recipe, Release
 from freewheel.recipe.targets import in_container, runs_here
 
@@ -200,7 +199,7 @@ def _prepare(workspace: Workspace, job: Job, board: Board) -> _Prepared:
     log.unlink(missing_ok=True)
     with board.stage(job.title, "fetch"):
         archive = source.fetch(job.release, workspace.sources)
-        wheelhouse = fetch_requirements(requirements.BUILD_REQUIREMENTS, workspace.requirements)
+        wheelhouse = fetch_requirements(_lock(job), workspace.requirements)
     with board.stage(job.title, "patch"):
         tree = source.unpack(archive, files.empty_directory(scratch / "tree"))
         series = () if job.baseline else patches.read_series(job.release)
@@ -242,13 +241,15 @@ def _ready_builder(workspace: Workspace, target: str, board: Board) -> _Builder:
         return _Builder(container=container, image=image, place=find_interpreter(workspace))
 
 
-def _requirements(workspace: Workspace, target: str) -> Path:
+def _requirements(workspace: Workspace, job: Job) -> Path:
     """The directory of build requirements for a container; for a native build, their lock."""
-    if not in_container(target):
-        return requirements.BUILD_REQUIREMENTS
-    return fetch_requirements(
-        requirements.BUILD_REQUIREMENTS, workspace.requirements, target=target
-    )
+    if not in_container(job.target):
+        return write_lock(_lock(job), workspace.requirements)
+    return fetch_requirements(_lock(job), workspace.requirements, target=job.target)
+
+
+def _lock(job: Job) -> str:
+    return build_lock(job.recipe.build.requires)
 
 
 def _finish(workspace: Workspace, ready: _Prepared, builder: _Builder, board: Board) -> Outcome:
@@ -258,10 +259,11 @@ def _finish(workspace: Workspace, ready: _Prepared, builder: _Builder, board: Bo
     with board.stage(job.title, "wheel"):
         built = wheel.build_wheel(
             ready.sdist,
+            job.recipe.build,
             job.target,
             files.empty_directory(ready.scratch / "wheel"),
             container=builder.container,
-            requirements=_requirements(workspace, job.target),
+            requirements=_requirements(workspace, job),
             log=ready.log,
         )
     with board.stage(job.title, "annotate"):
@@ -271,7 +273,7 @@ def _finish(workspace: Workspace, ready: _Prepared, builder: _Builder, board: Bo
             ready.series,
             files.empty_directory(ready.scratch / "annotated"),
             image=builder.image,
-            requirements=requirements.BUILD_REQUIREMENTS,
+            requirements=_lock(job),
             publisher=buildinfo.PUBLISHER,
         )
     with board.stage(job.title, "check"):

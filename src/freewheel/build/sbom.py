@@ -8,11 +8,9 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import re
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from cyclonedx.model import AttachedText, HashAlgorithm, HashType, Property, XsUri
@@ -38,6 +36,7 @@ from packageurl import PackageURL
 from freewheel.base.errors import BuildError
 from freewheel.build import patches
 from freewheel.machine.image import BuilderImage
+from freewheel.machine.requirements import read_lock
 from freewheel.recipe.recipe import Recipe, Release, Vendored
 
 MEMBER = "sboms/freewheel.cdx.json"  # below .dist-info (PEP 770)
@@ -52,16 +51,14 @@ _SPECIFICATIONS = {
     for version in SchemaVersion
     if version >= SchemaVersion.V1_7  # the first that was ever written here
 }
-_PINNED = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>\S+)")
-_HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
     """What went into one patched wheel.
 
-    ``licence`` is the SPDX expression of its METADATA, or "". ``requirements`` is the lock of the
-    build requirements.
+    ``licence`` is the SPDX expression of its METADATA, or "". ``requirements`` is the text of the
+    lock of its build requirements.
     """
 
     file_name: str
@@ -69,7 +66,7 @@ class Contents:
     release: Release
     licence: str
     series: tuple[patches.Patch, ...]
-    requirements: Path
+    requirements: str
     image: BuilderImage
 
 
@@ -240,8 +237,8 @@ def _build_components(contents: Contents) -> Iterator[Component]:
     cyclonedx-python-lib does not write. Scope "excluded" is its way to "document component usage
     for test and other non-runtime purposes", so scanners do not take these for parts of the wheel.
     """
-    for name, version, hashes in _locked(contents.requirements):
-        yield _pypi(name, version, role=REQUIREMENT, hashes=hashes)
+    for pin in read_lock(contents.requirements):
+        yield _pypi(pin.name, pin.version, role=REQUIREMENT, hashes=pin.hashes)
     for name in _TOOLS:
         yield _pypi(name, _installed(name), role=TOOL)
     yield _image(contents.image)
@@ -283,14 +280,6 @@ def _pypi(name: str, version: str, *, role: str = "", hashes: Iterable[str] = ()
         hashes=[_sha256(digest) for digest in hashes],
         properties=[Property(name=ROLE, value=role)] if role else [],
     )
-
-
-def _locked(lock: Path) -> Iterator[tuple[str, str, list[str]]]:
-    """Name, version and hashes of each entry of a lock."""
-    entries = lock.read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
-    for entry in entries:
-        if match := _PINNED.match(entry):
-            yield match["name"], match["version"], _HASH.findall(entry)
 
 
 def _installed(name: str) -> str:

@@ -48,11 +48,13 @@ def make_sdist(
     """
     release = tree.release
     version = release.version if baseline else release.local_version
-    _check_generated(tree, recipe)
+    generated = _generated(tree, recipe)
     _check_vendored(tree, recipe)
     if not baseline:
         _set_version(tree.path, recipe, release)
+    settings = (f"--config-setting={name}={value}" for name, value in recipe.build.settings())
     raw = files.empty_directory(directory / "raw")
+    words: list[str | Path] = ["--outdir", raw, *settings, tree.path]
     uv_settings = directory / "uv.toml"
     # A file, since uv has no variable for it: nothing may come from an index.
     uv_settings.write_text(
@@ -63,40 +65,43 @@ def make_sdist(
         process.run(
             [
                 *(sys.executable, "-m", "build", "--sdist", "--installer", "uv"),
-                *("--outdir", raw, tree.path),
+                *words,
             ],
-            env=_build_environment(uv_settings, release),
+            env={
+                **_build_environment(uv_settings, release),
+                **recipe.build.variables(release.version, version),
+            },
             log=log,
         )
     except CommandFailed as error:
         raise BuildError(
             f"{release.project} {version}: the build backend made no sdist",
             problems=[f"the whole log: {log}"],
-            hint="if a build requirement is missing, add it to "
-            "src/freewheel/pins/build-requirements.in and run `nox -s update-pins`",
+            hint=f"if a build requirement is missing, add it to build.requires in "
+            f"{recipe.path.name}",
             output=error.output,
         ) from error
     made = _only_file(raw)
     path = directory / made.name
     # Left out here, generated sources are made again from what was patched, by the pinned Cython.
-    generated = {str(name) for name in recipe.generated}
     archives.repack_tar(made, path, epoch=release.source_date_epoch, without=generated)
     shutil.rmtree(raw)
     _check(path, release.project, version)
     return Sdist(path=path, release=release, version=version)
 
 
-def _check_generated(tree: PatchedTree, recipe: Recipe) -> None:
-    """What the recipe lists as generated must be there, and what Cython made must be listed.
+def _generated(tree: PatchedTree, recipe: Recipe) -> set[str]:
+    """The files that the recipe's patterns name; what Cython made must be among them.
 
     A build backend compiles a C file that lies there ready, and so would ignore what a patch
     changed in the Cython source that the file was made from.
     """
-    listed = {str(name) for name in recipe.generated}
+    found = {pattern: _files(tree.path, pattern) for pattern in recipe.build.generated}
+    listed = set().union(*found.values())
     problems = [
-        f"{name} is listed, but the source has no such file"
-        for name in sorted(listed)
-        if not (tree.path / name).is_file()
+        f"{pattern} is listed, but the source has no such file"
+        for pattern, names in found.items()
+        if not names
     ]
     if any(PurePosixPath(name).suffix in _CYTHON_SOURCES for name in tree.changed):
         problems += [
@@ -109,6 +114,11 @@ def _check_generated(tree: PatchedTree, recipe: Recipe) -> None:
             problems=problems,
             hint=f"mend it in {recipe.path.name}",
         )
+    return listed
+
+
+def _files(tree: Path, pattern: str) -> set[str]:
+    return {path.relative_to(tree).as_posix() for path in tree.glob(pattern) if path.is_file()}
 
 
 def _check_vendored(tree: PatchedTree, recipe: Recipe) -> None:
@@ -137,21 +147,30 @@ def _made_by_cython(tree: Path) -> set[str]:
 
 
 def _set_version(tree: Path, recipe: Recipe, release: Release) -> None:
-    """Write the local version where the project itself says which version it is."""
-    file = tree / recipe.version_file
-    wanted = recipe.version_pattern.format(version=release.version)
-    text = file.read_text(encoding="utf-8") if file.is_file() else ""
-    if text.count(wanted) != 1:
-        found = (
-            f"{text.count(wanted)} times" if file.is_file() else "nowhere: there is no such file"
-        )
+    """Write the local version wherever the project itself says which version it is.
+
+    What cannot carry one must say upstream's version, as it does in every wheel of the release.
+    """
+    problems: list[str] = []
+    for place in recipe.build.version:
+        if place.file is None:
+            continue
+        file = tree / place.file
+        wanted = place.says(release.version)
+        text = file.read_text(encoding="utf-8") if file.is_file() else ""
+        if text.count(wanted) != 1:
+            times = f"{text.count(wanted)} times"
+            found = times if file.is_file() else "nowhere: there is no such file"
+            problems.append(f"{place.file} should hold {wanted!r} once; it does {found}")
+        elif place.local:
+            said = place.will_say(release.version, release.local_version)
+            file.write_text(text.replace(wanted, said), encoding="utf-8")
+    if problems:
         raise BuildError(
             f"{release.project} {release.version}: the version cannot be set",
-            problems=[f"{recipe.version_file} should hold {wanted!r} once; it does {found}"],
-            hint=f"mend version-file or version-pattern in {recipe.path.name}",
+            problems=problems,
+            hint=f"correct build.version in {recipe.path.name}",
         )
-    replaced = text.replace(wanted, recipe.version_pattern.format(version=release.local_version))
-    file.write_text(replaced, encoding="utf-8")
 
 
 def _build_environment(uv_settings: Path, release: Release) -> dict[str, str | None]:
@@ -195,5 +214,5 @@ def _check(path: Path, project: str, version: str) -> None:
         raise BuildError(
             f"the sdist of {project} does not say that it is {version}",
             problems=problems,
-            hint="the project keeps its version elsewhere too: mend version-file in the recipe",
+            hint="the project says its version elsewhere too: add that place to build.version",
         )

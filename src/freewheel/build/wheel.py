@@ -15,6 +15,7 @@ from freewheel.build import source
 from freewheel.build.sdist import Sdist
 from freewheel.machine.engine import Engine
 from freewheel.machine.image import BuilderImage
+from freewheel.recipe.building import Build
 from freewheel.recipe.recipe import Recipe, Release
 from freewheel.recipe.targets import built_here, runs_here
 
@@ -64,6 +65,7 @@ def host_target(recipe: Recipe, release: Release, wanted: str | None = None) -> 
 
 def build_wheel(
     sdist: Sdist,
+    build: Build,
     target: str,
     directory: Path,
     *,
@@ -73,6 +75,8 @@ def build_wheel(
 ) -> Wheel:
     """Build ``sdist`` for ``target`` (a cibuildwheel build identifier) into ``directory``.
 
+    ``build`` is what the recipe says of it.
+
     In a ``container``, ``requirements`` is a directory that is mounted read-only and is all that
     the build may install. Without one, on macOS and Windows, it is the lock of the build
     requirements, and pip fetches them by hash. Raises BuildError with the end of cibuildwheel's
@@ -81,12 +85,12 @@ def build_wheel(
     config = directory / "cibuildwheel.toml"
     project: Path = sdist.path
     if container:
-        text = cibuildwheel_config(sdist.release, target, container, requirements)
+        text = cibuildwheel_config(sdist, build, target, container, requirements)
     else:
         # Unpacked here: cibuildwheel would choose a random name, which could reach the wheel.
         archive = source.SourceArchive(path=sdist.path, release=sdist.release)
         project = source.unpack(archive, files.empty_directory(directory / "project"))
-        text = native_config(sdist.release, target, requirements, project=project)
+        text = native_config(sdist, build, target, requirements, project=project)
     config.write_text(text, encoding="utf-8")
     raw = files.empty_directory(directory / "raw")
     # cibuildwheel is run as a program: its FatalError is no Exception, and would end this process.
@@ -117,7 +121,7 @@ def build_wheel(
 
 
 def cibuildwheel_config(
-    release: Release, target: str, container: Container, requirements: Path
+    sdist: Sdist, build: Build, target: str, container: Container, requirements: Path
 ) -> str:
     """The whole configuration of a build in a container; what the project's own says is void."""
     libc, _, machine = target.partition("-")[2].partition("_")
@@ -137,12 +141,16 @@ def cibuildwheel_config(
             "build-verbosity = 1",
             f"{libc}-{machine}-image = {json.dumps(container.image.reference)}",
             f"container-engine = {{ name = {name}, create-args = [{arguments}], {no_mount} }}",
+            *_settings(build),
         ],
-        build_environment(release),
+        {
+            **build_environment(sdist.release),
+            **build.variables(sdist.release.version, sdist.version),
+        },
     )
 
 
-def native_config(release: Release, target: str, lock: Path, *, project: Path) -> str:
+def native_config(sdist: Sdist, build: Build, target: str, lock: Path, *, project: Path) -> str:
     """The whole configuration of a build on macOS or Windows, where there is no container.
 
     cibuildwheel brings its own CPython, at the version and digest that it pins, and tools of its
@@ -154,10 +162,23 @@ def native_config(release: Release, target: str, lock: Path, *, project: Path) -
     lines = [
         f'build-frontend = {{ name = "build", args = {arguments} }}',
         "build-verbosity = 1",
+        *_settings(build),
     ]
+    own = build.variables(sdist.release.version, sdist.version)
     if "-win_" in target:
-        return _toml([*lines, 'repair-wheel-command = ""'], _windows_environment(release))
-    return _toml(lines, _macos_environment(release, target.partition("-macosx_")[2], project))
+        lines.append('repair-wheel-command = ""')
+        return _toml(lines, {**_windows_environment(sdist.release), **own})
+    machine = target.partition("-macosx_")[2]
+    return _toml(lines, {**_macos_environment(sdist.release, machine, project), **own})
+
+
+def _settings(build: Build) -> list[str]:
+    """The recipe's options for the build backend, as a line."""
+    if not build.config_settings:
+        return []
+    # Both a JSON string and a JSON list of strings are TOML.
+    told = (f"{json.dumps(k)} = {json.dumps(v)}" for k, v in build.config_settings.items())
+    return [f"config-settings = {{ {', '.join(told)} }}"]
 
 
 def _toml(lines: Sequence[str], environment: Mapping[str, str]) -> str:

@@ -259,7 +259,7 @@ def _assemble(
     files.copy(archive_of(workspace, cpython), context / "cpython.tar.xz")
     files.write_text(context / "Containerfile", specification.containerfile)
     files.write_text(context / "requirements.txt", specification.requirements)
-    wheels = fetch_requirements(_pin("requirements.txt"), workspace.requirements, target=target)
+    wheels = fetch_requirements(specification.requirements, workspace.requirements, target=target)
     for wheel in wheels.iterdir():
         files.copy(wheel, context / "wheels" / wheel.name)
     manifest = "".join(

@@ -116,6 +116,7 @@ class Compilation:
         offline = ("--no-config", "--offline", "--no-index", "--find-links", wheelhouse)
         words: list[str | Path] = [
             *("--python", self.interpreter.path),
+            *(f"--config-setting={name}={value}" for name, value in self.recipe.build.settings()),
             *("--out-dir", directory / "out", tree),
         ]
         try:
@@ -125,6 +126,7 @@ class Compilation:
                     **dict.fromkeys(name for name in os.environ if name.startswith("UV_")),
                     "PYTHONPATH": None,
                     "PYTHONHASHSEED": "0",
+                    **self.recipe.build.variables(self.release.version, self.version),
                     **self.variables(tree),
                 },
                 log=self.log,
@@ -144,5 +146,5 @@ class Compilation:
             shutil.rmtree(directory / name)
 
     def _wheelhouse(self, target: str | None) -> Path:
-        lock = requirements.BUILD_REQUIREMENTS
+        lock = requirements.build_lock(self.recipe.build.requires)
         return fetch_requirements(lock, self.workspace.requirements, target=target)

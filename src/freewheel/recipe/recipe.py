@@ -22,8 +22,9 @@ from pydantic import (
 )
 
 from freewheel.base.errors import RecipeError
+from freewheel.recipe.building import Build, ProjectName
 from freewheel.recipe.suite import Suite, SuiteTable, to_suite
-from freewheel.recipe.tables import STRICT, ImportName, TreePath
+from freewheel.recipe.tables import STRICT, ImportName, Many, TreePath
 from freewheel.recipe.targets import LimitTable, Targets, to_limits
 from freewheel.recipe.targets import problems as target_problems
 
@@ -85,10 +86,8 @@ class Recipe:
     summary: str
     import_name: str
     source_url: str
-    version_file: PurePosixPath
-    version_pattern: str
+    build: Build
     targets: Targets
-    generated: tuple[PurePosixPath, ...]
     releases: tuple[Release, ...]
     suite: Suite | None = None
 
@@ -126,18 +125,6 @@ def _toml_datetime(value: object) -> object:
     return value
 
 
-def _canonical(value: str) -> str:
-    if canonicalize_name(value) != value:
-        raise ValueError(f"must be in normalised form: {canonicalize_name(value)!r}")
-    return value
-
-
-def _placeholder(value: str) -> str:
-    if value.count("{version}") != 1:
-        raise ValueError("must contain {version} exactly once")
-    return value
-
-
 def _spdx(value: str) -> str:
     try:
         return canonicalize_license_expression(value)
@@ -146,9 +133,7 @@ def _spdx(value: str) -> str:
 
 
 Sentence = Annotated[str, StringConstraints(min_length=1, max_length=80, pattern=r"^[^\n]+$")]
-ProjectName = Annotated[str, StringConstraints(min_length=1), AfterValidator(_canonical)]
 Url = Annotated[str, StringConstraints(pattern=r"^https://")]
-VersionPattern = Annotated[str, AfterValidator(_placeholder)]
 Target = Annotated[str, StringConstraints(pattern=r"^cp\d+t?-[a-z]+_[a-z0-9_]+$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Moment = Annotated[datetime, BeforeValidator(_toml_datetime), AfterValidator(_utc)]
@@ -169,13 +154,10 @@ class _ProjectTable(_Table):
     source_url: Url
 
 
-class _BuildTable(_Table):
-    version_file: TreePath
-    version_pattern: VersionPattern
-    targets: list[Target]
-    unproven: list[LimitTable] = []
-    excluded: list[LimitTable] = []
-    generated: list[TreePath] = []
+class _BuildTable(Build):
+    targets: Many[Target]
+    unproven: Many[LimitTable] = ()
+    excluded: Many[LimitTable] = ()
 
 
 class _VendoredTable(_Table):
@@ -231,7 +213,7 @@ def load_recipe(path: Path, patches: Path) -> Recipe:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise _invalid([f"{path.name}: not valid TOML: {error}"]) from error
     try:
-        table = _RecipeFile.model_validate(raw)
+        table = _RecipeFile.model_validate(raw, by_alias=True, by_name=False)
     except ValidationError as error:
         problems = [f"{path.name}: {_describe(item)}" for item in error.errors()]
         raise _invalid(problems) from error
@@ -283,14 +265,12 @@ def _to_recipe(path: Path, table: _RecipeFile, patches: Path) -> Recipe:
         summary=table.project.summary,
         import_name=table.project.import_name,
         source_url=table.project.source_url,
-        version_file=PurePosixPath(table.build.version_file),
-        version_pattern=table.build.version_pattern,
+        build=table.build,
         targets=Targets(
             served=tuple(table.build.targets),
             unproven=to_limits(table.build.unproven),
             excluded=to_limits(table.build.excluded),
         ),
-        generated=tuple(PurePosixPath(name) for name in table.build.generated),
         releases=tuple(sorted(releases, key=_sort_key, reverse=True)),
         suite=to_suite(table.suite) if table.suite else None,
     )
@@ -317,6 +297,7 @@ def _semantic_problems(recipe: Recipe, patches: Path) -> Iterable[str]:
     """What the shape alone cannot tell."""
     if recipe.path.stem != recipe.name:
         yield f"project.name: is {recipe.name!r}, but the file is called {recipe.path.name}"
+    yield from recipe.build.problems()
     yield from target_problems(recipe.targets, [release.version for release in recipe.releases])
     if not recipe.releases:
         yield "releases: carries no release"

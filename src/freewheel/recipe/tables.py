@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from pydantic import AfterValidator, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 # Unknown keys are refused, and dashes stand for underscores.
 STRICT = ConfigDict(
@@ -15,6 +15,15 @@ STRICT = ConfigDict(
     strict=True,
     alias_generator=lambda name: name.replace("_", "-"),
 )
+_T = TypeVar("_T")
+# A list in TOML, a tuple here; what is in it stays strict.
+Many = Annotated[tuple[_T, ...], Field(strict=False)]
+
+
+class Table(BaseModel):
+    """A table as it is written and as it is used; in code its keys have underscores."""
+
+    model_config = STRICT | {"validate_by_name": True}
 
 
 def _inside(value: str) -> str:
@@ -35,3 +44,4 @@ def _specifiers(value: str) -> str:
 TreePath = Annotated[str, StringConstraints(min_length=1), AfterValidator(_inside)]
 ImportName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*$")]
 Specifiers = Annotated[str, AfterValidator(_specifiers)]
+Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]

@@ -126,12 +126,11 @@ def _run(gate: _Gate, jobs: Sequence[Job]) -> tuple[Reproduction, ...]:
 
 def _fetch_inputs(workspace: Workspace, jobs: Sequence[Job]) -> None:
     """Fetch before the builds start, so that they need neither the network nor its settings."""
-    fetch_requirements(requirements.BUILD_REQUIREMENTS, workspace.requirements)
     for job in jobs:
         source.fetch(job.release, workspace.sources)
-        fetch_requirements(
-            requirements.BUILD_REQUIREMENTS, workspace.requirements, target=job.target
-        )
+        lock = requirements.build_lock(job.recipe.build.requires)
+        fetch_requirements(lock, workspace.requirements)
+        fetch_requirements(lock, workspace.requirements, target=job.target)
 
 
 # ------------------------------------------------------------------------------------- building

@@ -7,12 +7,14 @@ that is said.
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email.message import Message
 from email.parser import HeaderParser
 from pathlib import Path
 
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from freewheel.base import files
@@ -110,8 +112,9 @@ def _lines(tree: Path, release: Release, package: str, version: Version) -> Iter
     yield f"source-url = {quoted(_source_url(about))}"
     yield ""
     yield "[build]"
-    yield f"version-file = {quoted(version.file)}"
-    yield f"version-pattern = {quoted(version.pattern)}"
+    place = f"{{ file = {quoted(version.file)}, pattern = {quoted(version.pattern)} }}"
+    yield f"version = [{place}]"
+    yield f"requires = [{', '.join(map(quoted, _requires(tree)))}]"
     yield "targets = ["
     yield from (f"    {quoted(target)}," for target in targets)
     yield "]"
@@ -131,6 +134,17 @@ def _lines(tree: Path, release: Release, package: str, version: Version) -> Iter
         yield "seconds = 120"
     yield ""
     yield from release_lines(release, ())
+
+
+def _requires(tree: Path) -> list[str]:
+    """What the build backend is, and what it asks for; Cython where there are sources for it."""
+    path = tree / "pyproject.toml"
+    settings = tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    # What a frontend takes where nothing is said (PEP 518).
+    asked = settings.get("build-system", {}).get("requires", ["setuptools", "wheel"])
+    wanted = [r for r in map(Requirement, asked) if r.marker is None or r.marker.evaluate()]
+    cython = ["cython"] if any(tree.rglob("*.pyx")) else []
+    return sorted({*(canonicalize_name(requirement.name) for requirement in wanted), *cython})
 
 
 def _import_name(tree: Path, project: str) -> str:

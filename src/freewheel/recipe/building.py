@@ -1,0 +1,126 @@
+"""Stage *load*: what a recipe says of the build: version, requirements, environment, options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal
+
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
+
+from freewheel.recipe.tables import Many, Table, TreePath, Variable
+
+# What the pipeline sets itself, so that equal inputs give equal bytes, offline.
+_OURS = frozenset(
+    {"AUDITWHEEL_PATCHER", "CPPFLAGS", "LC_ALL", "PYTHONHASHSEED", "SOURCE_DATE_EPOCH", "TZ"}
+)
+_OUR_PREFIXES = ("CIBW_", "PIP_", "UV_")
+_MARKS = ("{version}", "{major}", "{minor}", "{micro}")
+
+
+def _canonical(value: str) -> str:
+    if canonicalize_name(value) != value:
+        raise ValueError(f"must be in normalised form: {canonicalize_name(value)!r}")
+    return value
+
+
+ProjectName = Annotated[str, StringConstraints(min_length=1), AfterValidator(_canonical)]
+Option = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\s=]+$")]
+
+
+class Place(Table):
+    """One place where a project says its version, or from which it takes it.
+
+    A ``file`` of the source in which ``pattern`` stands once; a ``variable`` of the environment
+    that the build backend reads; or an ``attribute`` of the imported package, which is only
+    checked. A pattern has ``{version}``, or ``{major}``, ``{minor}`` and ``{micro}``. ``becomes``
+    is what takes the place of a file's pattern, where that is not the same pattern. What cannot
+    carry a local version is not ``local``: it says upstream's version in the patched wheel too.
+    """
+
+    file: TreePath | None = None
+    variable: Variable | None = None
+    attribute: Literal["__version__"] | None = None
+    pattern: Annotated[str, StringConstraints(min_length=1)] = "{version}"
+    becomes: Annotated[str, StringConstraints(min_length=1)] | None = None
+    local: bool = True
+
+    @model_validator(mode="after")
+    def _whole(self) -> Place:
+        if sum(map(bool, (self.file, self.variable, self.attribute))) != 1:
+            raise ValueError("needs one of file, variable and attribute")
+        if self.becomes and (self.file is None or not self.local):
+            raise ValueError("becomes is for a file that takes the local version")
+        if not any(mark in (self.becomes or self.pattern) for mark in _MARKS):
+            raise ValueError(f"{self.becomes or self.pattern!r} must contain {{version}}")
+        for text in filter(None, (self.pattern, self.becomes)):
+            _fill(text, "1.2.3")
+        return self
+
+    def says(self, version: str) -> str:
+        """What stands there in the release with that version."""
+        return _fill(self.pattern, version)
+
+    def will_say(self, release: str, version: str) -> str:
+        """What stands there in a wheel of the release that is to be ``version``."""
+        return _fill(self.becomes or self.pattern, version if self.local else release)
+
+
+def _fill(pattern: str, version: str) -> str:
+    numbers = Version(version)
+    try:
+        return pattern.format(
+            version=version, major=numbers.major, minor=numbers.minor, micro=numbers.micro
+        )
+    except (IndexError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{pattern!r}: {{version}}, {{major}}, {{minor}} and {{micro}} are filled in; "
+            "other braces are written twice"
+        ) from error
+
+
+class Build(Table):
+    """What shapes a wheel beside its source and its patches.
+
+    ``requires`` names entries of the lock of build requirements. ``environment`` and
+    ``config_settings`` are handed to the build backend, for the sdist and for the wheel.
+    ``generated`` are patterns of files that are made again from others.
+    """
+
+    version: Many[Place]
+    requires: Many[ProjectName]
+    environment: dict[Variable, str] = Field(default_factory=dict)
+    config_settings: dict[Option, str | Many[str]] = Field(default_factory=dict)
+    generated: Many[TreePath] = ()
+
+    def variables(self, release: str, version: str) -> Mapping[str, str]:
+        """The environment of a build of the release that is to be ``version``."""
+        told = {
+            place.variable: place.will_say(release, version)
+            for place in self.version
+            if place.variable
+        }
+        return {**self.environment, **told}
+
+    def settings(self) -> Iterator[tuple[str, str]]:
+        """Each config setting with each of its values."""
+        for name, value in self.config_settings.items():
+            for one in (value,) if isinstance(value, str) else value:
+                yield name, one
+
+    def module_versions(self, release: str, version: str) -> tuple[str | None, ...]:
+        """What ``__version__`` of the imported package may be; None is for none at all."""
+        told = [p.will_say(release, version) for p in self.version if p.attribute]
+        return tuple(told) or (version, None)
+
+    def problems(self) -> Iterator[str]:
+        """What is wrong with it though each key is right."""
+        if not any(place.local and not place.attribute for place in self.version):
+            yield "build.version: no file and no variable in it takes the local version"
+        for name in self.environment:
+            if name in _OURS or name.startswith(_OUR_PREFIXES):
+                yield f"build.environment.{name}: the pipeline sets it itself"
+        if list(self.requires) != sorted(set(self.requires)):
+            wanted = ", ".join(sorted(set(self.requires)))
+            yield f"build.requires: must be in order, each once: {wanted}"

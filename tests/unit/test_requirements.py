@@ -1,0 +1,88 @@
+"""Build requirements: a project gets what it names of the one lock, and what that needs."""
+
+from pathlib import Path
+
+import pytest
+
+from freewheel.base.errors import FetchError
+from freewheel.base.workspace import find_workspace
+from freewheel.machine.requirements import BUILD_REQUIREMENTS, build_lock, read_lock, write_lock
+from freewheel.recipe.recipe import load_recipes
+
+ROOT = Path(__file__).parents[2]
+WORKSPACE = find_workspace(ROOT)
+LOCK = """\
+apart==1.0 \\
+    --hash=sha256:{a}
+    # via -r build-requirements.in
+backend==2.0 \\
+    --hash=sha256:{b} \\
+    --hash=sha256:{c}
+    # via -r build-requirements.in
+deep==3.0 ; python_full_version < '3.13' \\
+    --hash=sha256:{a}
+    # via helper
+helper==4.0 \\
+    --hash=sha256:{a}
+    # via
+    #   -r build-requirements.in
+    #   backend
+""".format(a="a" * 64, b="b" * 64, c="c" * 64)
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Path:
+    path = tmp_path / "build-requirements.txt"
+    path.write_text(LOCK)
+    return path
+
+
+def names(text: str) -> list[str]:
+    return [pin.name for pin in read_lock(text)]
+
+
+def test_what_is_named_comes_with_what_it_needs(lock: Path) -> None:
+    assert names(build_lock(["backend"], lock)) == ["backend", "deep", "helper"]
+    assert names(build_lock(["helper"], lock)) == ["deep", "helper"]
+    assert names(build_lock(["apart"], lock)) == ["apart"]
+
+
+def test_an_entry_keeps_its_marker_and_all_its_hashes(lock: Path) -> None:
+    backend, deep, _ = read_lock(build_lock(["backend"], lock))
+
+    assert backend.hashes == ("b" * 64, "c" * 64)
+    assert "python_full_version < '3.13'" in deep.text
+
+
+def test_another_project_s_entry_changes_nothing_for_the_rest(lock: Path) -> None:
+    before = build_lock(["backend"], lock)
+    more = f"zoo==1.0 \\\n    --hash=sha256:{'d' * 64}\n    # via -r build-requirements.in\n"
+    lock.write_text(LOCK.replace("    # via helper\n", "    # via\n    #   helper\n") + more)
+
+    assert build_lock(["backend"], lock) == before
+
+
+def test_what_the_lock_does_not_have_is_named_with_the_nearest(lock: Path) -> None:
+    with pytest.raises(FetchError, match=r"build-requirements\.txt does not pin") as caught:
+        build_lock(["backed", "helper"], lock)
+
+    assert caught.value.problems == ("backed; did you mean backend?",)
+
+
+def test_a_lock_s_part_is_written_under_its_digest(tmp_path: Path, lock: Path) -> None:
+    text = build_lock(["apart"], lock)
+
+    path = write_lock(text, tmp_path)
+
+    assert path.read_text() == text
+    assert write_lock(text, tmp_path) == path
+    assert write_lock(LOCK, tmp_path) != path
+
+
+def test_the_lock_has_what_the_recipes_name_and_the_recipes_name_all_that_it_is_made_from() -> None:
+    recipes = load_recipes(WORKSPACE.recipes, WORKSPACE.patches)
+    for recipe in recipes:
+        assert set(recipe.build.requires) <= set(names(build_lock(recipe.build.requires)))
+
+    text = BUILD_REQUIREMENTS.read_text(encoding="utf-8")
+    assert "".join(pin.text for pin in read_lock(text)).count("==") >= len(names(text))
