@@ -24,10 +24,11 @@ from freewheel.commands.proof import built_cases, ratio_text
 from freewheel.machine.interpreter import find_interpreter
 from freewheel.proof.cases import Case
 from freewheel.proof.compiling import Compilation
+from freewheel.proof.form import Ratio
 from freewheel.proof.programs import Benchmark
 from freewheel.proof.running import Environment, make_environment
 from freewheel.proof.speed.measuring import of_each
-from freewheel.proof.speed.scaling import Ratio, Shape, in_turn, rate_of, ratio_of
+from freewheel.proof.speed.scaling import Shape, in_turn, rate_of, ratio_of
 from tests.benchmarks.default_cpython import FLAGS, DefaultBuild, find_default_build, home_of
 
 Contender = Literal["default build, baseline", "default build, patched", "cp314t, patched"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from packaging.specifiers import SpecifierSet
 
@@ -12,13 +13,11 @@ from freewheel.base import files
 from freewheel.build.check import BaselineWheel
 from freewheel.machine.facts import Facts
 from freewheel.machine.interpreter import Interpreter
-from freewheel.proof import certificate, control
-from freewheel.proof.make_certificate import Evidence, StressFinding, SuiteFinding, issue
+from freewheel.proof import certificate, control, form
+from freewheel.proof.make_certificate import Evidence, issue
 from freewheel.proof.programs import Benchmark, Outcome, Probe, Programs, Stress
 from freewheel.proof.races.sanitizer import SanitizerResult
-from freewheel.proof.speed.scaling import Figure, Ratio
-from freewheel.proof.suite.results import Comparison, Difference, Ending, Outdated, SharedFailure
-from freewheel.proof.suite.results import Tally as SuiteTally
+from freewheel.proof.suite.results import Comparison
 from freewheel.recipe.recipe import Release
 from tests.unit.wheelmaker import as_verified, make_wheel
 
@@ -91,30 +90,29 @@ def make_benchmark(path: Path, case: str, *, seconds: float = 20) -> Benchmark:
 
 def make_tally(
     runs: int, failures: int = 0, endings: Mapping[str, int] | None = None, *, said: str = ""
-) -> control.Tally:
+) -> form.Tally:
     """``failures`` of ``runs`` failed, with wrong answers unless ``endings`` say otherwise."""
     counted = endings or {"pass": runs - failures, "wrong answer": failures}
-    return control.Tally(
+    return form.Tally(
         runs=runs,
         failures=failures,
-        not_run=counted.get("not run", 0),
         endings={name: count for name, count in counted.items() if count},
-        seconds=1.25,
+        seconds=1.2,
         said=said,
     )
 
 
-def make_figure() -> Figure:
+def make_figure() -> form.Figure:
     """A case that the patches make twice as fast in one thread, and eight times in two."""
-    rates = {
+    rates: dict[Literal["baseline", "patched"], dict[str, float]] = {
         "baseline": {"1 thread": 1000.0, "2 threads": 500.0, "2 processes": 2000.0},
         "patched": {"1 thread": 2000.0, "2 threads": 4000.0, "2 processes": 4100.0},
     }
 
-    def ratio(value: float) -> Ratio:
-        return Ratio(median=value, lowest=value * 0.9, highest=value * 1.1)
+    def ratio(value: float) -> form.Ratio:
+        return form.Ratio(median=value, lowest=value * 0.9, highest=value * 1.1)
 
-    return Figure(
+    return form.Figure(
         program="bench",
         case="go",
         title="go <there>",
@@ -135,35 +133,30 @@ def make_comparison() -> Comparison:
         patched={"passed": 8, "failed": 2},
         baseline_gil="demo.core",
         patched_gil="",
-        parallel=True,
+        threads=4,
         in_parallel=9,
         newly_failing=(),
-        newly_passing=(_difference("test_mended", 0),),
-        flaky=(_difference("test_flaky", 1),),
-        failing_on_both=(
-            SharedFailure(
-                id="test_<broken>",
-                baseline=Ending.FAILED,
-                patched=Ending.FAILED,
-                message="7 != 8",
-                reason="it needs a network",
+        newly_passing=("test_mended",),
+        flaky=(
+            form.Flaky(
+                test="test_flaky",
+                baseline_failures=4,
+                baseline_runs=4,
+                patched_failures=1,
+                patched_runs=4,
             ),
         ),
-        outdated=(Outdated(id="test_old", message="no leak", reason="it expects <a leak>"),),
+        failing_on_both=(
+            form.Explained(
+                test="test_<broken>", outcome="failed: 7 != 8", reason="it needs a network"
+            ),
+        ),
+        outdated=(
+            form.Explained(test="test_old", outcome="no leak", reason="it expects <a leak>"),
+        ),
         unneeded=(),
         skipped={"no server": 2},
         left_out={"takes an hour": 1},
-    )
-
-
-def _difference(test: str, failures: int) -> Difference:
-    return Difference(
-        id=test,
-        baseline=Ending.FAILED,
-        patched=Ending.PASSED,
-        message="",
-        baseline_runs=SuiteTally(runs=4, failures=4),
-        patched_runs=SuiteTally(runs=4, failures=failures),
     )
 
 
@@ -201,9 +194,16 @@ def make_evidence(directory: Path, *, quick: bool = False, said: str = "") -> Ev
         ),
         findings=[(probe, finding)],
         stress=[
-            StressFinding(stress=stress, work=8, baseline=make_tally(1, 1), patched=make_tally(1))
+            form.Stress(
+                name=stress.name,
+                title=stress.title,
+                program_sha256=files.sha256(stress.path),
+                work=8,
+                baseline=make_tally(1, 1),
+                patched=make_tally(1),
+            )
         ],
-        suites=[SuiteFinding(threads=4, comparison=make_comparison())],
+        suites=[make_comparison()],
         sanitized=SanitizerResult(
             project="demo",
             version="1.0+ft.1",
@@ -229,13 +229,12 @@ def make_evidence(directory: Path, *, quick: bool = False, said: str = "") -> Ev
 
 def programs_of(evidence: Evidence) -> Programs:
     """The programs that the evidence was had with."""
-    return Programs(
-        probes=tuple(probe for probe, _ in evidence.findings),
-        stress=tuple(found.stress for found in evidence.stress),
-    )
+    probes = tuple(probe for probe, _ in evidence.findings)
+    stress = make_stress(probes[0].path.parents[1])
+    return Programs(probes=probes, stress=(stress,))
 
 
-def certify(evidence: Evidence) -> certificate.Certificate:
+def certify(evidence: Evidence) -> form.Certificate:
     """Issue the certificate and lay it beside the wheel."""
     issued = issue(evidence)
     certificate.write(evidence.patched.path, issued)

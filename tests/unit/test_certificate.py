@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from freewheel.base.errors import CertificateError
-from freewheel.proof import certificate
+from freewheel.proof import certificate, form
 from freewheel.proof.programs import Programs
 from tests.unit.proofmaker import certify, make_evidence, make_probe, programs_of
 
@@ -144,7 +144,7 @@ def test_a_certificate_can_be_withdrawn(tmp_path: Path) -> None:
 
 
 def test_the_schema_that_is_shipped_is_the_one_that_is_checked() -> None:
-    assert json.loads(SCHEMA.read_text(encoding="utf-8")) == certificate.schema(), (
+    assert json.loads(SCHEMA.read_text(encoding="utf-8")) == form.schema(), (
         "renew it: python -m freewheel certificate-schema > "
         "src/freewheel/proof/certificate.schema.json"
     )

@@ -6,6 +6,7 @@ import pytest
 
 from freewheel.proof import control
 from freewheel.proof.control import Verdict, bound_of, chance_of, judge, tally
+from freewheel.proof.form import Tally
 from freewheel.proof.programs import Outcome
 from freewheel.proof.running import Run
 from tests.unit.proofmaker import make_probe, make_tally
@@ -92,8 +93,8 @@ def test_the_bound_is_the_rate_at_which_so_many_passes_are_still_five_percent_li
 )
 def test_verdicts(
     tmp_path: Path,
-    baseline: control.Tally,
-    patched: control.Tally,
+    baseline: Tally,
+    patched: Tally,
     verdict: Verdict,
     told: str,
 ) -> None:

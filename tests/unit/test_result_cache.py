@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from freewheel.proof.result_cache import ResultCache, Subject, harness_digest
+
+NUMBERS = TypeAdapter(list[int])
 
 
 def subject(**facts: str) -> Subject:
@@ -11,26 +15,27 @@ def subject(**facts: str) -> Subject:
 
 def test_a_result_belongs_to_its_subject_alone(tmp_path: Path) -> None:
     kept = ResultCache(tmp_path)
-    kept.write(subject(), [{"outcome": "pass"}])
+    kept.write(subject(), NUMBERS, [1])
 
-    assert kept.read(subject()) == [{"outcome": "pass"}]
-    assert kept.read(subject(wheel="other")) is None
-    assert kept.read(Subject(kind="demo-D2", facts=subject().facts)) is None
+    assert kept.read(subject(), NUMBERS) == [1]
+    assert kept.read(subject(wheel="other"), NUMBERS) is None
+    assert kept.read(Subject(kind="demo-D2", facts=subject().facts), NUMBERS) is None
     # Another process finds it too.
-    assert ResultCache(tmp_path).read(subject()) == [{"outcome": "pass"}]
+    assert ResultCache(tmp_path).read(subject(), NUMBERS) == [1]
+    assert kept.read(subject(), TypeAdapter(dict[str, int])) is None
 
 
 def test_what_is_forgotten_or_damaged_is_not_there(tmp_path: Path) -> None:
     kept = ResultCache(tmp_path)
-    kept.write(subject(), [1])
+    kept.write(subject(), NUMBERS, [1])
     kept.forget(subject())
-    assert kept.read(subject()) is None
+    assert kept.read(subject(), NUMBERS) is None
     kept.forget(subject())
 
-    kept.write(subject(), [1])
+    kept.write(subject(), NUMBERS, [1])
     (path,) = tmp_path.iterdir()
     path.write_text(path.read_text(encoding="utf-8")[:-10], encoding="utf-8")
-    assert kept.read(subject()) is None
+    assert kept.read(subject(), NUMBERS) is None
 
 
 def test_the_harness_is_part_of_what_a_result_depends_on() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from freewheel.base.errors import ProofError
 from freewheel.machine.interpreter import Interpreter
+from freewheel.proof.form import Figure
 from freewheel.proof.programs import Benchmark
 from freewheel.proof.running import Environment
 from freewheel.proof.speed import scaling
@@ -63,7 +64,7 @@ def make(tmp_path: Path, case: str, seconds: float = 20) -> Benchmark:
     return make_benchmark(path, case, seconds=seconds)
 
 
-def measure(tmp_path: Path, case: str, seconds: float = 20) -> scaling.Figure:
+def measure(tmp_path: Path, case: str, seconds: float = 20) -> Figure:
     here = Interpreter(path=Path(sys.executable), version="3", build="3", origin="here")
     environment = Environment(python=Path(sys.executable), wheel_sha256="0", interpreter=here)
     (figure,) = (
@@ -99,7 +100,7 @@ def test_figures_are_kept_as_they_are(tmp_path: Path) -> None:
     figure = measure(tmp_path, "steady")
 
     assert figure.one.lowest <= figure.one.median <= figure.one.highest
-    assert scaling.from_json(scaling.to_json([figure])) == [figure]
+    assert scaling.FIGURES.validate_json(scaling.FIGURES.dump_json([figure])) == [figure]
 
 
 def test_a_case_cleans_up(tmp_path: Path) -> None:

@@ -17,13 +17,12 @@ from freewheel.build.check import VerifiedWheel
 from freewheel.build.job import Job
 from freewheel.commands import selection
 from freewheel.commands.outcomes import show_outcomes
-from freewheel.proof import cases, certificate
+from freewheel.proof import cases, form
 
 if TYPE_CHECKING:
     from freewheel.proof.cases import Case
-    from freewheel.proof.control import Tally
+    from freewheel.proof.form import Figure, Ratio, Tally
     from freewheel.proof.proving import Proof
-    from freewheel.proof.speed.scaling import Figure, Ratio
 
 
 @click.command()
@@ -300,7 +299,7 @@ def soak(
 @click.command(name="certificate-schema")
 def certificate_schema() -> None:
     """Print the JSON Schema of certificates."""
-    console.say(json.dumps(certificate.schema(), indent=1, sort_keys=True))
+    console.say(json.dumps(form.schema(), indent=1, sort_keys=True))
 
 
 def _show_proof(workspace: Workspace, proof: Proof) -> None:
@@ -317,22 +316,24 @@ def _show_proof(workspace: Workspace, proof: Proof) -> None:
         for probe, found in proof.findings
     ]
     rows += [
-        (found.stress.name, _told(found.baseline), _told(found.patched), "", "", "")
+        (found.name, _told(found.baseline), _told(found.patched), "", "", "")
         for found in proof.stress
     ]
     columns = ("defect", "baseline", "patched", "by chance", "at most", "verdict")
     console.table(columns, rows)
     for suite in proof.suites:
-        made = suite.comparison
         console.say(
-            f"upstream's tests, {suite.threads} at once: baseline {_counted(made.baseline)}; "
-            f"patched {_counted(made.patched)}"
+            f"upstream's tests, {suite.threads} at once: baseline {_counted(suite.baseline)}; "
+            f"patched {_counted(suite.patched)}"
         )
+        unexplained = sum(not test.reason for test in suite.failing_on_both)
         console.say(
-            f"  {len(made.newly_failing)} newly failing, {len(made.newly_passing)} newly passing, "
-            f"{len(made.failing_on_both)} failing on both ({len(made.unexplained)} unexplained), "
-            f"{len(made.flaky)} flaky"
+            f"  {len(suite.newly_failing)} newly failing, {len(suite.newly_passing)} newly "
+            f"passing, {len(suite.failing_on_both)} failing on both ({unexplained} unexplained), "
+            f"{len(suite.flaky)} flaky"
         )
+        for pattern in suite.unneeded:
+            console.warn(f"{proof.case.recipe.path.name} explains {pattern}, which does not fail")
     if proof.certificate:
         console.say(f"certificate: {proof.certificate.relative_to(workspace.root)}")
     console.say()

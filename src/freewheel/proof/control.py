@@ -7,12 +7,13 @@ fails, so often that chance is excluded.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from math import comb
 from typing import Protocol
 
+from freewheel.proof.form import Tally
 from freewheel.proof.programs import Outcome, Probe
 from freewheel.proof.running import Run
 
@@ -47,23 +48,6 @@ class Counted(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tally:
-    """What came of all runs of a probe on one wheel.
-
-    ``endings`` counts them by how they ended, a crash with its signal: ``crash (SIGSEGV)``.
-    ``seconds`` is the time of all runs together; ``said`` the end of what the first run printed
-    that did not pass, "" if all did.
-    """
-
-    runs: int
-    failures: int
-    not_run: int
-    endings: Mapping[str, int]
-    seconds: float
-    said: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """The verdict on one defect of one release.
 
@@ -87,16 +71,18 @@ class Finding:
 
 
 def tally(runs: Iterable[Run]) -> Tally:
-    """Count the runs of a probe on one wheel."""
+    """Count the runs of a program on one wheel, by how they ended: ``crash (SIGSEGV)``.
+
+    ``said`` is the end of what the first run printed that did not pass, "" if all did.
+    """
     taken = list(runs)
     failed = [run for run in taken if run.outcome not in (Outcome.PASS, Outcome.NOT_RUN)]
     not_run = [run for run in taken if run.outcome is Outcome.NOT_RUN]
     return Tally(
         runs=len(taken),
         failures=len(failed),
-        not_run=len(not_run),
         endings=dict(sorted(Counter(ending(run) for run in taken).items())),
-        seconds=sum(run.seconds for run in taken),
+        seconds=round(sum(run.seconds for run in taken), 1),
         said=next((run.said[-_SAID:] for run in (*failed, *not_run)), ""),
     )
 

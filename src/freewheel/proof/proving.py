@@ -10,10 +10,12 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+
+from pydantic import TypeAdapter
 
 from freewheel.base import files, git
 from freewheel.base.console import Board
@@ -22,21 +24,21 @@ from freewheel.base.workspace import Workspace
 from freewheel.build import index
 from freewheel.machine import facts
 from freewheel.machine.interpreter import find_interpreter
-from freewheel.proof import certificate, control
+from freewheel.proof import certificate, control, form
 from freewheel.proof.cases import Case, environments_of
-from freewheel.proof.make_certificate import Evidence, StressFinding, SuiteFinding, issue
+from freewheel.proof.make_certificate import Evidence, issue
 from freewheel.proof.programs import Outcome, Probe, Program, Stress
 from freewheel.proof.races.sanitizer import SanitizerResult, known_races
 from freewheel.proof.result_cache import ResultCache, Subject, harness_digest
 from freewheel.proof.running import Environment, Run, run_program, run_stress
 from freewheel.proof.services import running_services, services_of
 from freewheel.proof.speed import scaling
-from freewheel.proof.speed.scaling import Figure
-from freewheel.proof.suite.results import Comparison
+from freewheel.proof.suite.results import COMPARISON, Comparison
 from freewheel.proof.suite.running import Wheels, chosen_pass, prove_suite, suite_digest
 
 # Each on both wheels. Much of their time they wait, for a server or for a second to pass.
 _SUITES_AT_ONCE = 2
+_RUNS = TypeAdapter(list[Run])  # as they are kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +47,8 @@ class Proof:
 
     case: Case
     findings: tuple[tuple[Probe, control.Finding], ...]
-    stress: tuple[StressFinding, ...]
-    suites: tuple[SuiteFinding, ...]
+    stress: tuple[form.Stress, ...]
+    suites: tuple[Comparison, ...]
     problems: tuple[str, ...]
     certificate: Path | None
 
@@ -70,7 +72,7 @@ class _Tried:
     """What the programs of a case showed."""
 
     findings: tuple[tuple[Probe, control.Finding], ...]
-    stress: tuple[StressFinding, ...]
+    stress: tuple[form.Stress, ...]
 
 
 # ------------------------------------------------------------------------------------ the proof
@@ -135,7 +137,7 @@ def _try(trials: _Trials, board: Board) -> _Tried:
 
 
 def _conclude(
-    workspace: Workspace, trials: _Trials, tried: _Tried, suites: tuple[SuiteFinding, ...]
+    workspace: Workspace, trials: _Trials, tried: _Tried, suites: tuple[Comparison, ...]
 ) -> Proof:
     """Give the case its certificate, or all the reasons why there is none."""
     case = trials.case
@@ -174,7 +176,7 @@ def _conclude(
     )
 
 
-def _certify(case: Case, issued: certificate.Certificate) -> Path:
+def _certify(case: Case, issued: form.Certificate) -> Path:
     """Lay the certificate beside the wheel, unless a full one that still holds is there."""
     path = certificate.path_of(case.patched.path)
     if issued.kind == "quick" and path.exists():
@@ -195,8 +197,8 @@ def _withdraw(workspace: Workspace, case: Case) -> None:
 
 def _problems(
     findings: Sequence[tuple[Probe, control.Finding]],
-    stress: Sequence[StressFinding],
-    suites: Sequence[SuiteFinding],
+    stress: Sequence[form.Stress],
+    suites: Sequence[Comparison],
     sanitized: SanitizerResult | None,
 ) -> Iterator[str]:
     for _, finding in findings:
@@ -205,9 +207,9 @@ def _problems(
     for found in stress:
         if found.patched.failures or found.patched.not_run:
             ended = ", ".join(found.patched.endings)
-            yield f"{found.stress.name}: the patched wheel ends with {ended}: {found.patched.said}"
+            yield f"{found.name}: the patched wheel ends with {ended}: {found.patched.said}"
     for suite in suites:
-        yield from (f"upstream's suite: {error}" for error in suite.comparison.errors)
+        yield from (f"upstream's suite: {error}" for error in suite.errors)
     if sanitized:
         yield from (f"ThreadSanitizer: {problem}" for problem in sanitized.problems)
 
@@ -259,11 +261,11 @@ def _runs_of(trials: _Trials, probe: Probe, wheel: str) -> list[Run]:
     return _kept_or_run(trials, _subject(trials, probe, wheel), wanted, one)
 
 
-def _stress(trials: _Trials, stress: Stress) -> StressFinding:
+def _stress(trials: _Trials, stress: Stress) -> form.Stress:
     """A stress program on both wheels; on the baseline only to see what it does, so shortly."""
     work = stress.quick_seconds if trials.quick else stress.full_seconds
 
-    def tally(wheel: str, seconds: float) -> control.Tally:
+    def tally(wheel: str, seconds: float) -> form.Tally:
         subject = _subject(trials, stress, wheel, work=f"{seconds:g}")
         one = partial(
             run_stress,
@@ -275,8 +277,10 @@ def _stress(trials: _Trials, stress: Stress) -> StressFinding:
         )
         return control.tally(_kept_or_run(trials, subject, 1, one))
 
-    return StressFinding(
-        stress=stress,
+    return form.Stress(
+        name=stress.name,
+        title=stress.title,
+        program_sha256=files.sha256(stress.path),
         work=work,
         baseline=tally("baseline", stress.quick_seconds),
         patched=tally("patched", work),
@@ -285,7 +289,7 @@ def _stress(trials: _Trials, stress: Stress) -> StressFinding:
 
 def _suites(
     workspace: Workspace, trials: Sequence[_Trials], board: Board
-) -> dict[str, tuple[SuiteFinding, ...]]:
+) -> dict[str, tuple[Comparison, ...]]:
     """Upstream's suites, in one thread and then in several; by the slug of the case."""
     wanted = [
         (one, parallel)
@@ -294,20 +298,20 @@ def _suites(
         for parallel in ((False, True) if one.case.recipe.suite.parallel else (False,))
     ]
 
-    def run(item: tuple[_Trials, bool]) -> SuiteFinding:
+    def run(item: tuple[_Trials, bool]) -> Comparison:
         one, parallel = item
         name = "upstream's tests in threads" if parallel else "upstream's tests"
         with board.stage(one.case.title, name):
             return _suite(workspace, one, parallel=parallel)
 
-    found: dict[str, tuple[SuiteFinding, ...]] = {}
+    found: dict[str, tuple[Comparison, ...]] = {}
     with ThreadPoolExecutor(_SUITES_AT_ONCE) as pool:
         for (one, _), finding in zip(wanted, pool.map(run, wanted), strict=True):
             found[one.case.slug] = (*found.get(one.case.slug, ()), finding)
     return found
 
 
-def _suite(workspace: Workspace, trials: _Trials, *, parallel: bool) -> SuiteFinding:
+def _suite(workspace: Workspace, trials: _Trials, *, parallel: bool) -> Comparison:
     """One pass of a case's suite on both wheels; what is kept is not run again."""
     case, interpreter = trials.case, trials.environments["patched"].interpreter
     part = chosen_pass(case.recipe, case.release, parallel=parallel)
@@ -321,20 +325,20 @@ def _suite(workspace: Workspace, trials: _Trials, *, parallel: bool) -> SuiteFin
             "interpreter": interpreter.build,
         },
     )
-    kept = None if trials.afresh else trials.kept.read(subject)
+    kept = None if trials.afresh else trials.kept.read(subject, COMPARISON)
     if kept:
-        return SuiteFinding(threads=part.threads, comparison=Comparison.from_json(kept))
+        return kept
     wheels = Wheels(baseline=case.baseline.path, patched=case.patched.path, interpreter=interpreter)
     comparison = prove_suite(workspace, case.recipe, case.release, wheels, parallel=parallel)
-    trials.kept.write(subject, comparison.to_json())
-    return SuiteFinding(threads=part.threads, comparison=comparison)
+    trials.kept.write(subject, COMPARISON, comparison)
+    return comparison
 
 
-def _figures(trials: _Trials) -> Iterator[Figure]:
+def _figures(trials: _Trials) -> Iterator[form.Figure]:
     """What `nox -s bench-...` measured with the same bytes on the same processor, if it was run."""
     for program in trials.case.programs.benchmarks:
         subject = scaling.subject(program, trials.environments, facts.look().processor)
-        yield from scaling.from_json(trials.kept.read(subject) or ())
+        yield from trials.kept.read(subject, scaling.FIGURES) or ()
 
 
 def _subject(trials: _Trials, program: Program, wheel: str, **more: str) -> Subject:
@@ -356,17 +360,13 @@ def _kept_or_run(trials: _Trials, subject: Subject, wanted: int, one: partial[Ru
 
     A run that could not run says nothing about the wheel, and is not kept.
     """
-    kept = [] if trials.afresh else [_to_run(item) for item in trials.kept.read(subject) or ()]
+    kept = [] if trials.afresh else trials.kept.read(subject, _RUNS) or []
     fresh: list[Run] = []
     while len(kept) + len(fresh) < wanted:
         fresh.append(one())
         counted = [run for run in (*kept, *fresh) if run.outcome is not Outcome.NOT_RUN]
-        trials.kept.write(subject, [asdict(_shortened(run)) for run in counted])
+        trials.kept.write(subject, _RUNS, [_shortened(run) for run in counted])
     return kept + fresh
-
-
-def _to_run(item: dict[str, object]) -> Run:
-    return Run(**{**item, "outcome": Outcome(str(item["outcome"]))})  # type: ignore[arg-type]
 
 
 def _shortened(run: Run) -> Run:

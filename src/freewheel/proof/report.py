@@ -19,7 +19,7 @@ from freewheel.base import files
 from freewheel.base.errors import CertificateError
 from freewheel.base.workspace import Workspace
 from freewheel.build import buildinfo
-from freewheel.proof import certificate
+from freewheel.proof import certificate, form
 from freewheel.recipe.recipe import Recipe, versions_of
 
 _TEMPLATE = "report.html.jinja"
@@ -40,7 +40,7 @@ def write(workspace: Workspace, recipes: Iterable[Recipe]) -> Path:
     It speaks of what the recipes build, and not of the revisions before.
     """
     built = versions_of(recipes)
-    certificates: list[certificate.Certificate] = []
+    certificates: list[form.Certificate] = []
     uncertified: list[Uncertified] = []
     for record in buildinfo.read_records(workspace.wheels):
         if (record.project, record.version) not in built:
@@ -63,9 +63,7 @@ def write(workspace: Workspace, recipes: Iterable[Recipe]) -> Path:
     return page
 
 
-def render(
-    certificates: Sequence[certificate.Certificate], uncertified: Sequence[Uncertified]
-) -> str:
+def render(certificates: Sequence[form.Certificate], uncertified: Sequence[Uncertified]) -> str:
     """The page's text; projects by name, of each the newest release first."""
     environment = Environment(
         loader=PackageLoader("freewheel.proof", ""),

@@ -13,12 +13,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
 
 from freewheel.base import files
 from freewheel.proof.programs import EXIT_CODES
 
-_SCHEMA = 1
+_SCHEMA = 2
+_Result = TypeVar("_Result")
 _HARNESS = ("limits.py", "running.py")  # what decides how a run is carried out
 
 
@@ -41,21 +44,23 @@ class ResultCache:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def read(self, subject: Subject) -> Any:  # noqa: ANN401  JSON
+    def read(self, subject: Subject, kind: TypeAdapter[_Result]) -> _Result | None:
         """The result kept for a subject; None where there is none, or it cannot be read."""
         try:
             content: dict[str, Any] = json.loads(self._path(subject).read_text(encoding="utf-8"))
+            if content.get("schema") != _SCHEMA:
+                return None
+            return kind.validate_python(content.get("result"))
         except (OSError, ValueError):
             return None
-        return content.get("result") if content.get("schema") == _SCHEMA else None
 
-    def write(self, subject: Subject, result: Any) -> None:  # noqa: ANN401  JSON
+    def write(self, subject: Subject, kind: TypeAdapter[_Result], result: _Result) -> None:
         """Keep a result, in place of the one there was."""
         content = {
             "schema": _SCHEMA,
             "kind": subject.kind,
             "facts": dict(subject.facts),
-            "result": result,
+            "result": kind.dump_python(result, mode="json"),
         }
         files.write_text(self._path(subject), json.dumps(content, indent=1, sort_keys=True) + "\n")
 

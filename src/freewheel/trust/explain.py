@@ -20,7 +20,7 @@ from freewheel.base.errors import CertificateError, FreewheelError, VerifyError
 from freewheel.base.workspace import find_workspace
 from freewheel.build import sbom
 from freewheel.build.annotate import REPORT_LABEL
-from freewheel.proof import certificate
+from freewheel.proof import certificate, form
 
 _DIGEST_IN_URL = "#sha256="
 
@@ -187,7 +187,7 @@ def _identity(wheel: Explained) -> Iterator[str]:
         yield f"  trouble?  {wheel.report}"
 
 
-def _certificate(path: Path) -> certificate.Certificate | None:
+def _certificate(path: Path) -> form.Certificate | None:
     """The certificate beside the wheel; None where there is none, or it is not for these bytes."""
     try:
         found = certificate.read(certificate.path_of(path))
@@ -196,7 +196,7 @@ def _certificate(path: Path) -> certificate.Certificate | None:
     return None if list(certificate.mismatches(path, found)) else found
 
 
-def _certified(found: certificate.Certificate | None) -> Iterator[str]:
+def _certified(found: form.Certificate | None) -> Iterator[str]:
     if found is None:
         yield "  certified no: it was not put to the proof, or its certificate is not beside it"
         return
@@ -207,7 +207,7 @@ def _certified(found: certificate.Certificate | None) -> Iterator[str]:
 
 
 def _mended(
-    wheel: Explained, root: Path | None, certified: certificate.Certificate | None
+    wheel: Explained, root: Path | None, certified: form.Certificate | None
 ) -> Iterator[str]:
     runs = {defect.id: defect for defect in certified.defects} if certified else {}
     yield f"Patches ({len(wheel.patches)})"
@@ -223,7 +223,7 @@ def _mended(
         yield f"    SHA-256   {digest}"
 
 
-def _runs(defect: certificate.Defect) -> str:
+def _runs(defect: form.Defect) -> str:
     without, mended = defect.baseline, defect.patched
     return (
         f"fails in {without.failures} of {without.runs} runs without the patch, "

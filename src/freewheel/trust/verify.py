@@ -13,7 +13,7 @@ from pathlib import Path
 from freewheel.base import files
 from freewheel.base.errors import AttestationError, CertificateError, VerifyError
 from freewheel.build import buildinfo, check
-from freewheel.proof import certificate
+from freewheel.proof import certificate, form
 from freewheel.trust import provenance
 
 # Codes are stable: a number is never used again.
@@ -34,7 +34,7 @@ class Verified:
 
     record: buildinfo.Record
     signers: tuple[str, ...]
-    certified: certificate.Certificate | None
+    certified: form.Certificate | None
 
 
 def verify_file(path: Path) -> Verified:
@@ -56,7 +56,7 @@ def verify_file(path: Path) -> Verified:
         except AttestationError as error:
             told = "; ".join([error.summary, *error.problems])
             problems.append(f"FW303 {CHECKS['FW303']}: {told}")
-    certified: certificate.Certificate | None = None
+    certified: form.Certificate | None = None
     if certificate.path_of(path).exists():
         try:
             certified = certificate.read(certificate.path_of(path))

@@ -9,11 +9,12 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from packaging.version import Version
+from pydantic import TypeAdapter
 
 from freewheel.base import files
 from freewheel.base.console import Board
@@ -34,12 +35,10 @@ from freewheel.proof.programs import (
 from freewheel.proof.races.instrumented import TSAN_PINS, make_instrumented, with_cython_place
 from freewheel.proof.races.reports import (
     FRAME_FORMAT,
-    Frame,
     Log,
     Origin,
     Race,
     Report,
-    Stack,
     gather,
     parse_log,
 )
@@ -132,31 +131,8 @@ class SanitizerResult:
             *(("no program was run",) if all(run.declined for run in self.runs) else ()),
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return asdict(self)
 
-    @staticmethod
-    def from_json(data: Mapping[str, Any]) -> SanitizerResult:
-        """From what ``to_json`` gave, also after a way through a JSON file."""
-        runs = [SanitizedRun(**{**run, "outcome": Outcome(run["outcome"])}) for run in data["runs"]]
-        rest = {
-            "runs": tuple(runs),
-            "races": tuple(_race(race) for race in data["races"]),
-            "suppressed": tuple((pattern, count) for pattern, count in data["suppressed"]),
-            "broken": tuple(data["broken"]),
-        }
-        return SanitizerResult(**{**data, **rest})
-
-
-def _race(data: Mapping[str, Any]) -> Race:
-    stacks = [
-        Stack(what=stack["what"], frames=tuple(Frame(**frame) for frame in stack["frames"]))
-        for stack in data["report"]["stacks"]
-    ]
-    report = Report(**{**data["report"], "stacks": tuple(stacks)})
-    rest = {"origin": Origin(data["origin"]), "programs": tuple(data["programs"])}
-    return Race(**{**data, **rest, "report": report})
+RESULT = TypeAdapter(SanitizerResult)  # as it is kept
 
 
 def describe(race: Race) -> str:
@@ -364,7 +340,7 @@ def look_for_races(
         )
     if not baseline:
         about = subject(release, read_series(release), programs)
-        ResultCache(workspace.proof).write(about, found.to_json())
+        ResultCache(workspace.proof).write(about, RESULT, found)
     return found
 
 
@@ -372,8 +348,7 @@ def known_races(
     workspace: Workspace, release: Release, series: Sequence[Patch], programs: Programs
 ) -> SanitizerResult | None:
     """What was found of the same source, patches and programs; None if nobody has looked yet."""
-    kept = ResultCache(workspace.proof).read(subject(release, series, programs))
-    return SanitizerResult.from_json(kept) if kept else None
+    return ResultCache(workspace.proof).read(subject(release, series, programs), RESULT)
 
 
 def subject(release: Release, series: Sequence[Patch], programs: Programs) -> Subject:

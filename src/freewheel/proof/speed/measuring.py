@@ -13,12 +13,12 @@ from freewheel.base.workspace import Workspace
 from freewheel.machine import facts
 from freewheel.machine.interpreter import find_interpreter
 from freewheel.proof.cases import Case, environments_of
+from freewheel.proof.form import Figure
 from freewheel.proof.programs import Benchmark
 from freewheel.proof.result_cache import ResultCache
 from freewheel.proof.running import Environment
 from freewheel.proof.services import running_services, services_of
 from freewheel.proof.speed import scaling
-from freewheel.proof.speed.scaling import Figure
 
 _Environments = TypeVar("_Environments")
 _Figure = TypeVar("_Figure")
@@ -47,7 +47,7 @@ def measure(
             )
         )
         subject = scaling.subject(program, environments, processor)
-        kept.write(subject, scaling.to_json(measured))
+        kept.write(subject, scaling.FIGURES, measured)
         return measured
 
     return of_each(

@@ -13,12 +13,15 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
+
+from pydantic import TypeAdapter
 
 from freewheel.base import files, process
 from freewheel.base.errors import ProofError
+from freewheel.proof.form import Figure, Ratio
 from freewheel.proof.programs import Benchmark
 from freewheel.proof.result_cache import Subject
 from freewheel.proof.running import UNWANTED, Environment
@@ -33,44 +36,12 @@ WHEELS: tuple[WheelName, ...] = ("baseline", "patched")
 _ATTEMPTS: Mapping[WheelName, int] = {"baseline": 20, "patched": 1}
 _PATIENCE = 120.0  # seconds, after which there is no further attempt: a hang takes long
 _Name = TypeVar("_Name")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ratio:
-    """A ratio of two rates over all rounds."""
-
-    median: float
-    lowest: float
-    highest: float
+FIGURES = TypeAdapter(list[Figure])  # as they are kept
 
 
 def ratio_of(ratios: Sequence[float]) -> Ratio:
     """What those of all rounds come to."""
     return Ratio(median=statistics.median(ratios), lowest=min(ratios), highest=max(ratios))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """What one case of a benchmark came to.
-
-    ``workers`` is how many threads, or processes, "several" are. ``one`` and ``several`` are the
-    patched wheel's rate by the baseline's, in one thread and in several; ``baseline_scaling`` and
-    ``patched_scaling`` the rate of several threads by that of as many processes. ``rates`` are
-    operations per second, medians over the rounds: by wheel, then by "1 thread", "2 threads" and
-    "2 processes". ``failed`` is how many measurements of the baseline failed, and were taken again.
-    """
-
-    program: str
-    case: str
-    title: str
-    workers: int
-    rounds: int
-    one: Ratio
-    several: Ratio
-    baseline_scaling: Ratio
-    patched_scaling: Ratio
-    rates: Mapping[str, Mapping[str, float]]
-    failed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,14 +211,3 @@ def subject(
             "processor": f"{os.cpu_count()} of {processor}",
         },
     )
-
-
-def to_json(figures: Sequence[Figure]) -> list[dict[str, Any]]:
-    """Figures in a form that can be kept."""
-    return [asdict(figure) for figure in figures]
-
-
-def from_json(kept: Sequence[Mapping[str, Any]]) -> list[Figure]:
-    """The figures that ``to_json`` made this of."""
-    names = ("one", "several", "baseline_scaling", "patched_scaling")
-    return [Figure(**{**item, **{name: Ratio(**item[name]) for name in names}}) for item in kept]

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from pydantic import TypeAdapter
+
+from freewheel.proof.form import Explained, Flaky
 from freewheel.proof.running import signal_name
 from freewheel.recipe.suite import Known, Pass
 
@@ -69,17 +72,6 @@ class SuiteResult:
         """How many tests ended in each way; only the ways that occur."""
         found = Counter(case.ending for case in self.cases)
         return {str(ending): found[ending] for ending in Ending if found[ending]}
-
-    def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> SuiteResult:
-        """The inverse of ``to_json``; KeyError, TypeError or ValueError for other content."""
-        cases = tuple(
-            Case(**{**case, "ending": Ending(case["ending"])}) for case in content["cases"]
-        )
-        return cls(**{**content, "cases": cases})
 
 
 # ----------------------------------------------------------------------------- from a run's record
@@ -171,50 +163,33 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SharedFailure:
-    """A test that fails on both wheels. ``reason`` is the recipe's; "" where it gives none."""
-
-    id: str
-    baseline: Ending
-    patched: Ending
-    message: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outdated:
-    """A test that fails on the patched wheel alone, because it expects what a patch mends."""
-
-    id: str
-    message: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """The suite on the baseline wheel and on the patched one, in numbers of tests by ending.
+    """The suite on the baseline wheel and on the patched one; form.Suite is made of it.
 
-    ``baseline_gil`` and ``patched_gil`` are modules that turned the GIL on. ``newly_failing`` is an
-    error: it fails on the patched wheel in every run and on the baseline in none. ``flaky`` are
-    those for which that is not so, one way or the other. ``outdated`` fails newly, as the recipe
-    tells. ``unneeded`` are patterns in the recipe that explain no failure. ``skipped`` and
-    ``left_out`` are numbers of tests by reason. ``in_parallel`` is how many ran in several threads.
+    ``patched_gil`` is the module of the patched wheel that turned the GIL on, "" if none did.
+    ``newly_failing`` is an error: it fails on the patched wheel in every run and on the baseline in
+    none. ``flaky`` are those for which that is not so, one way or the other. ``unneeded`` are
+    patterns in the recipe that explain no failure.
     """
 
     baseline: Mapping[str, int]
     patched: Mapping[str, int]
     baseline_gil: str
     patched_gil: str
-    parallel: bool
+    threads: int
     in_parallel: int
     newly_failing: tuple[Difference, ...]
-    newly_passing: tuple[Difference, ...]
-    flaky: tuple[Difference, ...]
-    failing_on_both: tuple[SharedFailure, ...]
+    newly_passing: tuple[str, ...]
+    flaky: tuple[Flaky, ...]
+    failing_on_both: tuple[Explained, ...]
+    outdated: tuple[Explained, ...]
     unneeded: tuple[str, ...]
     skipped: Mapping[str, int]
     left_out: Mapping[str, int]
-    outdated: tuple[Outdated, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return "parallel" if self.threads > 1 else "ordinary"
 
     @property
     def errors(self) -> tuple[str, ...]:
@@ -227,36 +202,8 @@ class Comparison:
             problems.append(f"{self.patched_gil} turned the GIL on")
         return tuple(problems)
 
-    @property
-    def unexplained(self) -> tuple[SharedFailure, ...]:
-        """What fails on both wheels without a reason in the recipe: a gap, not an error."""
-        return tuple(failure for failure in self.failing_on_both if not failure.reason)
 
-    def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Comparison:
-        """The inverse of ``to_json``; KeyError, TypeError or ValueError for other content."""
-        kept = dict(content)
-        for name in ("newly_failing", "newly_passing", "flaky"):
-            kept[name] = tuple(map(_to_difference, content[name]))
-        kept["failing_on_both"] = tuple(
-            SharedFailure(**{**failure, **_endings(failure)})
-            for failure in content["failing_on_both"]
-        )
-        kept["outdated"] = tuple(Outdated(**test) for test in content["outdated"])
-        kept["unneeded"] = tuple(content["unneeded"])
-        return cls(**kept)
-
-
-def _to_difference(content: Mapping[str, Any]) -> Difference:
-    runs = {name: Tally(**content[name]) for name in ("baseline_runs", "patched_runs")}
-    return Difference(**{**content, **_endings(content), **runs})
-
-
-def _endings(content: Mapping[str, Any]) -> dict[str, Ending]:
-    return {name: Ending(content[name]) for name in ("baseline", "patched")}
+COMPARISON = TypeAdapter(Comparison)  # as it is kept
 
 
 def differing(baseline: SuiteResult, patched: SuiteResult) -> tuple[str, ...]:
@@ -277,9 +224,9 @@ def compare(
     """The difference between two runs of a suite. ``again`` repeats the ``differing`` tests."""
     pairs = [(baseline, patched), *again]
     newly_failing: list[Difference] = []
-    newly_passing: list[Difference] = []
-    flaky: list[Difference] = []
-    outdated: list[Outdated] = []
+    newly_passing: list[str] = []
+    flaky: list[Flaky] = []
+    outdated: list[Explained] = []
     for test in differing(baseline, patched):
         difference = _difference(test, pairs)
         if _settled(difference.patched_runs, difference.baseline_runs):
@@ -288,16 +235,16 @@ def compare(
             else:
                 newly_failing.append(difference)
         elif _settled(difference.baseline_runs, difference.patched_runs):
-            newly_passing.append(difference)
+            newly_passing.append(test)
         else:
-            flaky.append(difference)
+            flaky.append(_flaky(difference))
     shared = tuple(_shared(baseline, patched, part))
     return Comparison(
         baseline=baseline.counts(),
         patched=patched.counts(),
         baseline_gil=baseline.gil,
         patched_gil=patched.gil,
-        parallel=patched.parallel,
+        threads=part.threads,
         in_parallel=sum(case.threads > 1 for case in patched.cases),
         newly_failing=tuple(newly_failing),
         newly_passing=tuple(newly_passing),
@@ -305,33 +252,46 @@ def compare(
         failing_on_both=shared,
         outdated=tuple(outdated),
         unneeded=(
-            *_unneeded(part.failing, [*shared, *newly_failing, *newly_passing, *flaky]),
-            *_unneeded(part.expects_defect, outdated),
+            *_unneeded(
+                part.failing,
+                [
+                    *(test.id for test in newly_failing),
+                    *(test.test for test in shared),
+                    *(test.test for test in flaky),
+                    *newly_passing,
+                ],
+            ),
+            *_unneeded(part.expects_defect, [test.test for test in outdated]),
         ),
         skipped=_by_number(c.message for c in patched.cases if c.ending is Ending.SKIPPED),
         left_out=_by_number(patched.left_out.values()),
     )
 
 
-def _outdated(test: str, runs: Sequence[SuiteResult], part: Pass) -> Outdated | None:
+def _outdated(test: str, runs: Sequence[SuiteResult], part: Pass) -> Explained | None:
     """What the recipe tells of a newly failing test, if it failed in those words in every run."""
     cases = [run.case(test) for run in runs]
     for known in part.expects_defect:
         if known.matches(test) and all(
             case.ending is Ending.FAILED and known.fits(case.message) for case in cases
         ):
-            return Outdated(id=test, message=cases[0].message, reason=known.reason)
+            return Explained(test=test, outcome=cases[0].message, reason=known.reason)
     return None
 
 
-def _unneeded(
-    expected: Sequence[Known], found: Sequence[SharedFailure | Difference | Outdated]
-) -> list[str]:
-    return [
-        ", ".join(known.tests)
-        for known in expected
-        if not any(known.matches(test.id) for test in found)
-    ]
+def _flaky(difference: Difference) -> Flaky:
+    before, after = difference.baseline_runs, difference.patched_runs
+    return Flaky(
+        test=difference.id,
+        baseline_failures=before.failures,
+        baseline_runs=before.runs,
+        patched_failures=after.failures,
+        patched_runs=after.runs,
+    )
+
+
+def _unneeded(expected: Sequence[Known], found: Sequence[str]) -> list[str]:
+    return [", ".join(known.tests) for known in expected if not any(map(known.matches, found))]
 
 
 def _tests(baseline: SuiteResult, patched: SuiteResult) -> list[str]:
@@ -365,16 +325,15 @@ def _settled(failing: Tally, passing: Tally) -> bool:
     return failing.failures == failing.runs and passing.failures == 0
 
 
-def _shared(baseline: SuiteResult, patched: SuiteResult, part: Pass) -> Iterator[SharedFailure]:
+def _shared(baseline: SuiteResult, patched: SuiteResult, part: Pass) -> Iterator[Explained]:
     for test in _tests(baseline, patched):
         before, after = baseline.case(test), patched.case(test)
         if before.ending.bad and after.ending.bad:
             reasons = [known.reason for known in part.failing if known.matches(test)]
-            yield SharedFailure(
-                id=test,
-                baseline=before.ending,
-                patched=after.ending,
-                message=after.message or before.message,
+            message = after.message or before.message
+            yield Explained(
+                test=test,
+                outcome=f"{after.ending}: {message}",
                 reason=reasons[0] if reasons else "",
             )
 
