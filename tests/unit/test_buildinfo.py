@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from freewheel.base.code import without_comments
 from freewheel.base.workspace import PACKAGE
 from freewheel.build import buildinfo
 from freewheel.build.patches import Patch
@@ -133,3 +134,13 @@ def test_a_damaged_record_counts_as_absent(tmp_path: Path, text: str) -> None:
     (tmp_path / f"x.whl{buildinfo.SUFFIX}").write_text(text)
 
     assert buildinfo.read_records(tmp_path) == []
+
+
+def test_comments_are_no_part_of_the_pipeline() -> None:
+    code = 'x = 1  # the first\n\n# a reason\ntext = f"# {x} none"\n'
+
+    assert without_comments(code) == 'x = 1\ntext = f"# {x} none"'
+
+
+def test_what_applies_patches_is_part_of_the_pipeline() -> None:
+    assert "base/git" in buildinfo._PIPELINE

@@ -9,6 +9,7 @@ from freewheel.base import files
 from freewheel.base.errors import KnownGoodError
 from freewheel.build import known_good
 from freewheel.build.buildinfo import Record
+from freewheel.build.known_good import Judgement
 from tests.unit.wheelmaker import make_record, make_wheel
 
 
@@ -21,9 +22,9 @@ def record(tmp_path: Path) -> Record:
 def test_an_accepted_wheel_is_known(tmp_path: Path, record: Record) -> None:
     lock = tmp_path / "known-good.json"
 
-    assert not known_good.judge(known_good.read(lock), record, at_hand=[])
+    assert not known_good.judge(known_good.read(lock), record, candidates=[]).known
     assert known_good.accept(lock, [record]) == [known_good.entry_of(record)]
-    assert known_good.judge(known_good.read(lock), record, at_hand=[])
+    assert known_good.judge(known_good.read(lock), record, candidates=[]) == Judgement(known=True)
     assert known_good.accept(lock, [record]) == []
 
 
@@ -33,7 +34,19 @@ def test_new_inputs_are_not_an_error(tmp_path: Path, record: Record, name: str) 
     known_good.accept(lock, [record])
     other = replace(record, sha256="f" * 64, inputs={**record.inputs, name: "other"})
 
-    assert not known_good.judge(known_good.read(lock), other, at_hand=[])
+    assert not known_good.judge(known_good.read(lock), other, candidates=[]).known
+
+
+@pytest.mark.parametrize("name", ["pipeline", "image", "recipe"])
+def test_known_bytes_of_other_inputs_are_known_and_the_input_is_named(
+    tmp_path: Path, record: Record, name: str
+) -> None:
+    lock = tmp_path / "known-good.json"
+    known_good.accept(lock, [record])
+    other = replace(record, inputs={**record.inputs, name: "other"})
+
+    judged = known_good.judge(known_good.read(lock), other, candidates=[])
+    assert judged == Judgement(known=True, differing=(name,))
 
 
 def test_other_bytes_of_the_same_inputs_are_an_error_that_names_them(
@@ -47,7 +60,7 @@ def test_other_bytes_of_the_same_inputs_are_an_error_that_names_them(
     other = replace(record, wheel=changed, sha256=files.sha256(changed))
 
     with pytest.raises(KnownGoodError) as caught:
-        known_good.judge(known_good.read(lock), other, at_hand=[changed, record.wheel])
+        known_good.judge(known_good.read(lock), other, candidates=[changed, record.wheel])
 
     assert record.sha256 in str(caught.value)
     assert other.sha256 in str(caught.value)
@@ -58,8 +71,8 @@ def test_without_the_known_wheel_the_digests_still_tell(tmp_path: Path, record: 
     lock = tmp_path / "known-good.json"
     known_good.accept(lock, [record])
 
-    with pytest.raises(KnownGoodError, match="not at hand"):
-        known_good.judge(known_good.read(lock), replace(record, sha256="f" * 64), at_hand=[])
+    with pytest.raises(KnownGoodError, match="not here"):
+        known_good.judge(known_good.read(lock), replace(record, sha256="f" * 64), candidates=[])
 
 
 def test_another_builder_has_an_entry_of_its_own(tmp_path: Path, record: Record) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from freewheel.base import files
-from freewheel.base.workspace import PACKAGE, PINS
+from freewheel.base.code import code_digest
+from freewheel.base.workspace import PINS
 from freewheel.build.patches import Patch
 from freewheel.machine import requirements
 from freewheel.recipe.recipe import Recipe, Release
@@ -22,8 +23,9 @@ _SCHEMA = 1
 # The modules whose code shapes a wheel's bytes, or says whether it is any good. The others may
 # change without a new build.
 _PIPELINE = (
-    *("build/annotate", "base/archives", "build/importing", "build/patches", "build/sbom"),
-    *("build/sdist", "build/source", "build/check", "build/wheel"),
+    *("base/archives", "base/git"),
+    *("build/annotate", "build/check", "build/importing", "build/patches", "build/sbom"),
+    *("build/sdist", "build/source", "build/wheel"),
 )
 _TOOLS = ("build", "cibuildwheel", "cyclonedx-python-lib")
 # Only known once an image is chosen; the manifest then follows from the identity.
@@ -57,7 +59,7 @@ def gather(
         "recipe": _recipe_digest(recipe, release),
         "build requirements": _digest(requirements.build_lock(recipe.build.requires)),
         "publisher": files.sha256(PUBLISHER),
-        "pipeline": _pipeline_digest(),
+        "pipeline": code_digest(_PIPELINE),
     }
     inputs |= {tool: importlib.metadata.version(tool) for tool in _TOOLS}
     inputs |= {f"environment {name}": value for name, value in recipe.build.environment.items()}
@@ -151,10 +153,3 @@ def _recipe_digest(recipe: Recipe, release: Release) -> str:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _pipeline_digest() -> str:
-    digest = hashlib.sha256()
-    for module in _PIPELINE:
-        digest.update((PACKAGE / f"{module}.py").read_bytes())
-    return digest.hexdigest()

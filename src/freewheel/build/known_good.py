@@ -1,7 +1,7 @@
 """The lock of known-good wheels: which bytes came of which inputs, tracked beside the recipes.
 
 A wheel made of inputs that the lock has must have the bytes that the lock has: whoever builds it,
-and whenever. Inputs that the lock has not got make a new entry, which a person accepts.
+and whenever. Inputs that are not in the lock make a new entry, which a person accepts.
 """
 
 from __future__ import annotations
@@ -69,35 +69,52 @@ def read(path: Path) -> tuple[Entry, ...]:
         ) from error
 
 
-def judge(entries: Iterable[Entry], record: Record, *, at_hand: Sequence[Path]) -> bool:
-    """Whether the lock knows this wheel; False where its inputs are new.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What the lock says of a wheel.
 
-    Raises KnownGoodError where the inputs are known and the bytes are others. ``at_hand`` are
-    wheels that may be the known one, for saying what differs.
+    ``known`` says that it has these bytes. ``differing`` names the inputs that have changed since
+    it took them in: such as the pipeline's own code, where a change of that did not reach them.
+    """
+
+    known: bool
+    differing: tuple[str, ...] = ()
+
+
+def judge(entries: Iterable[Entry], record: Record, *, candidates: Sequence[Path]) -> Judgement:
+    """Whether the lock knows this wheel. Raises KnownGoodError for other bytes of known inputs.
+
+    ``candidates`` are wheels that may be the known one, for saying what differs.
     """
     made = entry_of(record)
+    same_bytes: list[tuple[str, ...]] = []
     for entry in entries:
-        if entry.key != made.key or entry.inputs != made.inputs:
-            continue
-        if entry.sha256 == made.sha256:
-            return True
-        raise KnownGoodError(
-            f"{made.wheel}: the same inputs gave other bytes",
-            problems=[
-                f"known: {entry.sha256}",
-                f"now:   {made.sha256}",
-                *_differences(entry, record.wheel, at_hand),
-            ],
-            hint="something that is not an input reached the wheel; `nox -s reproduce` finds it",
-        )
-    return False
+        same_inputs = entry.key == made.key and entry.inputs == made.inputs
+        if entry.sha256 == made.sha256 and entry.wheel == made.wheel:
+            same_bytes.append(_differing(entry, made))
+        elif same_inputs:
+            raise KnownGoodError(
+                f"{made.wheel}: the same inputs gave other bytes",
+                problems=[
+                    f"known: {entry.sha256}",
+                    f"now:   {made.sha256}",
+                    *_differences(entry, record.wheel, candidates),
+                ],
+                hint="something that is no input reached the wheel; `nox -s reproduce` finds it",
+            )
+    return Judgement(known=bool(same_bytes), differing=min(same_bytes, key=len, default=()))
 
 
-def _differences(entry: Entry, wheel: Path, at_hand: Sequence[Path]) -> list[str]:
-    for path in at_hand:
+def _differing(entry: Entry, made: Entry) -> tuple[str, ...]:
+    names = sorted(entry.inputs.keys() | made.inputs.keys())
+    return tuple(name for name in names if entry.inputs.get(name) != made.inputs.get(name))
+
+
+def _differences(entry: Entry, wheel: Path, candidates: Sequence[Path]) -> list[str]:
+    for path in candidates:
         if path != wheel and path.is_file() and files.sha256(path) == entry.sha256:
             return differences.differences(path, wheel)
-    return ["the known wheel is not at hand, so what differs cannot be told"]
+    return ["the known wheel is not here, so what differs cannot be said"]
 
 
 def accept(path: Path, records: Iterable[Record]) -> list[Entry]:

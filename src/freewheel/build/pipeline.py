@@ -36,7 +36,7 @@ from freewheel.recipe.targets import in_container, runs_here
 class Outcome:
     """What became of a job: its wheel, or the error that ended it.
 
-    ``known_good`` says that the lock of known-good wheels has these bytes for these inputs;
+    ``known_good`` is what the lock of known-good wheels says of it, None of a baseline;
     ``seconds`` is the time that the job itself was worked on. ``changed`` names the inputs that
     made a build necessary; it is empty for a fresh wheel and for a first build.
     """
@@ -44,7 +44,7 @@ class Outcome:
     job: Job
     wheel: check.VerifiedWheel | check.BaselineWheel | None = None
     fresh: bool = False
-    known_good: bool = False
+    known_good: known.Judgement | None = None
     changed: tuple[str, ...] = ()
     seconds: float = 0.0
     error: FreewheelError | None = None
@@ -174,7 +174,7 @@ def _look(workspace: Workspace, job: Job) -> Outcome:
         return Outcome(job=job, wheel=found, fresh=True)
     index.add(workspace.simple, found)
     index.attach(workspace.simple, record.project, record.wheel, buildinfo.SUFFIX)
-    known_good = _is_known_good(workspace, record)
+    known_good = _judge(workspace, record)
     return Outcome(job=job, wheel=found, known_good=known_good, fresh=True)
 
 
@@ -281,7 +281,7 @@ def _finish(workspace: Workspace, ready: _Prepared, builder: _Builder, board: Bo
         put_through = check.check_baseline if job.baseline else check.check_wheel
         checked = put_through(annotated, job.recipe, place=builder.place, scratch=scratch)
     record = _record(ready, builder, checked, commit=git.clean_commit(workspace.root))
-    known_good = not job.baseline and _is_known_good(workspace, record)
+    known_good = None if job.baseline else _judge(workspace, record)
     placed = _place(workspace, checked)
     buildinfo.write_record(replace(record, wheel=placed.path))
     if not job.baseline:
@@ -291,13 +291,13 @@ def _finish(workspace: Workspace, ready: _Prepared, builder: _Builder, board: Bo
     return Outcome(job=job, wheel=placed, known_good=known_good, seconds=seconds)
 
 
-def _is_known_good(workspace: Workspace, record: buildinfo.Record) -> bool:
-    """Whether the lock has these inputs with these bytes; with others, it raises."""
-    at_hand = [
+def _judge(workspace: Workspace, record: buildinfo.Record) -> known.Judgement:
+    """What the lock says of these bytes; it raises for others of the same inputs."""
+    candidates = [
         workspace.wheels / record.wheel.name,
         workspace.simple / record.project / record.wheel.name,
     ]
-    return known.judge(known.read(workspace.known_good), record, at_hand=at_hand)
+    return known.judge(known.read(workspace.known_good), record, candidates=candidates)
 
 
 def _place(

@@ -81,12 +81,7 @@ def build(
         if outcome.changed:
             console.note(f"{outcome.job.title}: built anew, changed: {', '.join(outcome.changed)}")
     show_outcomes(outcomes)
-    unknown = [o.job.title for o in outcomes if o.wheel and not o.known_good and not baseline]
-    if unknown:
-        console.note(
-            f"not among the known-good wheels: {', '.join(unknown)} "
-            "(nox -s freewheel -- lock-wheels)"
-        )
+    _show_judgements(outcomes)
     console.say(f"{console.duration(time.monotonic() - started)} in all")
     failed = [outcome.error for outcome in outcomes if outcome.error]
     if failed:
@@ -94,6 +89,23 @@ def build(
     if not baseline:
         _show_install_lines(workspace, outcomes)
     return 0
+
+
+def _show_judgements(outcomes: Sequence[pipeline.Outcome]) -> None:
+    """Say which wheels the lock does not have, and which it has by other inputs."""
+    unknown = []
+    for outcome in outcomes:
+        judged = outcome.known_good
+        if judged and judged.differing:
+            inputs = ", ".join(judged.differing)
+            console.note(f"{outcome.job.title}: the known-good bytes; changed since: {inputs}")
+        elif judged and not judged.known:
+            unknown.append(outcome.job.title)
+    if unknown:
+        console.note(
+            f"not among the known-good wheels: {', '.join(unknown)} "
+            "(nox -s freewheel -- lock-wheels)"
+        )
 
 
 @commands.command(name="reproduce")
