@@ -71,6 +71,10 @@ def test_which_targets_upstream_serves() -> None:
         ("cp314-cp314-manylinux_2_17_x86_64", "cp314t-manylinux_x86_64", False),
         ("cp315-cp315t-manylinux_2_17_x86_64", "cp314t-manylinux_x86_64", False),
         ("cp314-abi3-manylinux_2_17_x86_64", "cp314t-manylinux_x86_64", False),
+        ("cp315-abi3.abi3t-manylinux_2_28_x86_64", "cp315t-manylinux_x86_64", True),
+        ("cp315-abi3.abi3t-manylinux_2_28_x86_64", "cp316t-manylinux_x86_64", True),
+        ("cp315-abi3.abi3t-manylinux_2_28_x86_64", "cp314t-manylinux_x86_64", False),
+        ("cp315-abi3-manylinux_2_28_x86_64", "cp315t-manylinux_x86_64", False),
     ],
 )
 def test_a_wheel_and_a_target(tag: str, target: str, served: bool) -> None:  # noqa: FBT001

@@ -6,9 +6,11 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 
 import requests
 import stamina
+from packaging.tags import cpython_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 from pypi_simple import DistributionPackage, NoSuchProjectError, ProjectPage, PyPISimple
@@ -57,20 +59,34 @@ class Offer:
 
 
 def fits(wheel: str, target: str) -> bool:
-    """Whether a wheel of that file name is for a build identifier such as cp314t-win_amd64."""
+    """Whether a wheel of that file name has compiled code for a build identifier.
+
+    Which interpreters take it is packaging's answer, so that a wheel of the stable ABI for
+    free-threaded builds (abi3t, PEP 803) counts as well.
+    """
     python, _, platform = target.partition("-")
     system, _, machine = platform.partition("_")
     try:
         tags = parse_wheel_filename(wheel)[3]
     except InvalidWheelFilename:
         return False
+    taken = _interpreter_tags(python)
     for tag in tags:
-        if (tag.interpreter, tag.abi) != (python.removesuffix("t"), python):
+        if (tag.interpreter, tag.abi) not in taken:
             continue
         both = system == "macosx" and tag.platform.endswith("_universal2")
         if tag.platform.startswith(system) and (tag.platform.endswith(f"_{machine}") or both):
             return True
     return False
+
+
+@cache
+def _interpreter_tags(python: str) -> frozenset[tuple[str, str]]:
+    """The pairs of interpreter and ABI that such an interpreter as cp314t takes, any platform."""
+    digits = python.removeprefix("cp").removesuffix("t")
+    version = (int(digits[0]), int(digits[1:]))
+    found = cpython_tags(version, abis=[python], platforms=["any"])
+    return frozenset((tag.interpreter, tag.abi) for tag in found)
 
 
 def offers(project: str) -> tuple[Offer, ...]:
