@@ -1,4 +1,4 @@
-"""Real builds, kept between runs: a second run of the tests finds its wheels fresh."""
+"""Real builds, at the first use of each wheel; a second run of the tests finds them fresh."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from uv import find_uv_bin
 
-from freewheel.base.errors import PackageIndexError
-from freewheel.base.workspace import Workspace, find_workspace
+from freewheel.base.workspace import SHARED, Workspace, find_workspace, share_cache
 from freewheel.build import buildinfo
 from freewheel.machine.interpreter import Interpreter, find_interpreter
 from freewheel.machine.postgres import running_postgres
-from freewheel.recipe.recipe import choose_recipe, load_recipes
+from freewheel.recipe.recipe import Release, choose_recipe, load_recipes
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,11 +62,40 @@ class Checkout:
                 return record
         raise AssertionError(f"no wheel of {project} {version} in {directory}")
 
-    def patched(self, project: str, release: str) -> buildinfo.Record:
-        """The record of a release's patched wheel, whatever its revision is now."""
+    def release(self, project: str, version: str = "") -> Release:
+        """A release of this checkout's recipe, by default the newest."""
         recipes = load_recipes(self.workspace.recipes, self.workspace.patches)
-        found = choose_recipe(recipes, project).release(release)
-        return self.record(project, found.local_version)
+        recipe = choose_recipe(recipes, project)
+        return recipe.release(version) if version else recipe.default_release
+
+    def patched(self, project: str, version: str = "") -> buildinfo.Record:
+        """The record of a release's patched wheel, whatever its revision is now."""
+        return self.record(project, self.release(project, version).local_version)
+
+    def baseline(self, project: str, version: str = "") -> buildinfo.Record:
+        """The record of a release's wheel without patches."""
+        return self.record(project, self.release(project, version).version, baseline=True)
+
+
+@dataclass(frozen=True)
+class Builder(Checkout):
+    """A checkout that builds a wheel when a test first asks for it."""
+
+    asked: set[tuple[str, ...]] = field(default_factory=set)
+
+    def patched(self, project: str, version: str = "") -> buildinfo.Record:
+        self._build(project, version)
+        return super().patched(project, version)
+
+    def baseline(self, project: str, version: str = "") -> buildinfo.Record:
+        self._build(project, version, "--baseline")
+        return super().baseline(project, version)
+
+    def _build(self, project: str, version: str, *options: str) -> None:
+        words = (project, "--release", self.release(project, version).version, *options)
+        if words not in self.asked:
+            self.freewheel("build", *words)
+            self.asked.add(words)
 
 
 def make_checkout(root: Path, *, cache: Path, data: Path, copy: bool) -> Checkout:
@@ -84,48 +112,44 @@ def make_checkout(root: Path, *, cache: Path, data: Path, copy: bool) -> Checkou
 
 
 @pytest.fixture(scope="session")
-def cache() -> Path:
-    return find_workspace(ROOT).cache
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of the tests' own: nothing that is faked or fails here reaches the user's results.
+
+    What was fetched and checked by digest is the user's, and stays for the next run.
+    """
+    users = find_workspace(ROOT).cache
+    for name in SHARED:
+        (users / name).mkdir(parents=True, exist_ok=True)
+    mine = tmp_path_factory.mktemp("cache")
+    share_cache(users, mine)
+    return mine
 
 
 @pytest.fixture(scope="session")
-def built(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """Every release of every recipe, patched and as a baseline."""
-    data = tmp_path_factory.mktemp("data")
-    checkout = make_checkout(cache / "tests", cache=cache, data=data, copy=False)
-    command = checkout.command("build", "--all-releases")
-    done = subprocess.run(
-        command, cwd=checkout.workspace.root, env=checkout.environment, check=False
-    )
-    if done.returncode == PackageIndexError.exit_code:
-        # Patches were changed since the last run of the tests, and nothing here is published.
-        shutil.rmtree(checkout.workspace.wheels)
-        checkout.freewheel("build", "--all-releases")
-    else:
-        assert done.returncode == 0
-    checkout.freewheel("build", "--all-releases", "--baseline")
-    return checkout
+def built(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Builder:
+    """A checkout in which each wheel is built when a test first asks for it.
+
+    Its wheels are kept between runs. Its index is not: patches may have been changed since, and
+    nothing of it is published.
+    """
+    root = find_workspace(ROOT).cache / "tests"
+    made = make_checkout(root, cache=cache, data=tmp_path_factory.mktemp("data"), copy=False)
+    shutil.rmtree(made.workspace.simple, ignore_errors=True)
+    return Builder(workspace=made.workspace)
 
 
 @pytest.fixture(scope="session")
-def tried(built: Checkout) -> Checkout:
-    """The same, every release put to a quick proof; runs for the same bytes are kept."""
-    built.freewheel("prove", "--all-releases", "--quick")
-    return built
-
-
-@pytest.fixture(scope="session")
-def proven(tried: Checkout) -> Checkout:
+def proven(built: Builder, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout with the newest httptools alone, put to the full proof.
 
     The other projects' full proofs take longer than tests should; `nox -s prove` runs them.
     """
-    workspace = tried.workspace
-    root = workspace.root.with_name("proven")
+    workspace = built.workspace
+    root = tmp_path_factory.mktemp("proven")
     checkout = make_checkout(root, cache=workspace.cache, data=workspace.data, copy=False)
-    if checkout.workspace.wheels.exists():
-        shutil.rmtree(checkout.workspace.wheels)
-    copy_wheels(tried, checkout, "httptools-0.9.0*")
+    built.patched("httptools")
+    built.baseline("httptools")
+    copy_wheels(built, checkout, f"httptools-{built.release('httptools').version}*")
     checkout.freewheel("prove", "httptools")
     return checkout
 

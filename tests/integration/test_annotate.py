@@ -13,14 +13,13 @@ from freewheel.build.patches import read_series
 from freewheel.machine.interpreter import Interpreter
 from freewheel.recipe.recipe import Release, Vendored, load_recipes
 from freewheel.trust import explain
-from tests.integration.conftest import ROOT, Checkout, make_environment
+from tests.integration.conftest import ROOT, Builder, Checkout, make_environment
 
 pytestmark = pytest.mark.integration
 
-RELEASES = [
-    pytest.param(release, id=f"{release.project}-{release.version}")
+NEWEST = [
+    pytest.param(recipe.default_release, id=recipe.name)
     for recipe in load_recipes(ROOT / "recipes", ROOT / "patches")
-    for release in recipe.releases
 ]
 VENDORED = [
     pytest.param(release, part, id=f"{release.project}-{release.version}-{part.name}")
@@ -43,9 +42,9 @@ def upstream(checkout: Checkout, release: Release) -> dict[str, bytes]:
         }
 
 
-@pytest.mark.parametrize("release", RELEASES)
-def test_the_wheel_says_what_is_in_it(built: Checkout, release: Release) -> None:
-    record = built.record(release.project, release.local_version)
+@pytest.mark.parametrize("release", NEWEST)
+def test_the_wheel_says_what_is_in_it(built: Builder, release: Release) -> None:
+    record = built.patched(release.project, release.version)
     info = f"{release.project}-{release.local_version}.dist-info"
     with zipfile.ZipFile(record.wheel) as archive:
         content = archive.read(f"{info}/{sbom.MEMBER}")
@@ -67,12 +66,12 @@ def test_the_wheel_says_what_is_in_it(built: Checkout, release: Release) -> None
     assert licences == {name: theirs[name] for name in licences}
 
 
-@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("release", NEWEST)
 def test_pip_shows_that_it_is_patched_and_where_the_sbom_is(
-    built: Checkout, interpreter: Interpreter, tmp_path: Path, release: Release
+    built: Builder, interpreter: Interpreter, tmp_path: Path, release: Release
 ) -> None:
     environment = make_environment(tmp_path / "environment", interpreter, seed=["--seed"])
-    environment.install(built.record(release.project, release.local_version).wheel)
+    environment.install(built.patched(release.project, release.version).wheel)
 
     shown = environment.run("-m", "pip", "show", "--verbose", "--files", release.project).stdout
 
@@ -81,9 +80,9 @@ def test_pip_shows_that_it_is_patched_and_where_the_sbom_is(
     assert f"{release.local_version}.dist-info/{sbom.MEMBER}\n" in shown
 
 
-@pytest.mark.parametrize("release", RELEASES)
-def test_explain_tells_the_patches_and_their_probes(built: Checkout, release: Release) -> None:
-    record = built.record(release.project, release.local_version)
+@pytest.mark.parametrize("release", NEWEST)
+def test_explain_tells_the_patches_and_their_probes(built: Builder, release: Release) -> None:
+    record = built.patched(release.project, release.version)
 
     printed = built.freewheel("explain", str(record.wheel))
     here = explain.explain(record.wheel, root=ROOT)
@@ -98,9 +97,9 @@ def test_explain_tells_the_patches_and_their_probes(built: Checkout, release: Re
         assert f"  {part.name} {part.version} (" in printed
 
 
-@pytest.mark.parametrize("release", RELEASES)
-def test_a_baseline_says_nothing(built: Checkout, release: Release) -> None:
-    record = built.record(release.project, release.version, baseline=True)
+@pytest.mark.parametrize("release", NEWEST)
+def test_a_baseline_says_nothing(built: Builder, release: Release) -> None:
+    record = built.baseline(release.project, release.version)
 
     said = built.freewheel("explain", str(record.wheel), code=17)
 
@@ -109,7 +108,7 @@ def test_a_baseline_says_nothing(built: Checkout, release: Release) -> None:
 
 @pytest.mark.parametrize(("release", "part"), VENDORED)
 def test_what_the_recipe_says_of_a_vendored_part_is_what_the_source_says(
-    built: Checkout, release: Release, part: Vendored
+    built: Builder, release: Release, part: Vendored
 ) -> None:
     theirs = {
         path: content

@@ -20,7 +20,7 @@ from uv import find_uv_bin
 from freewheel.machine.interpreter import Interpreter
 from tests.application.stacks import STACKS, ours
 from tests.integration import decoy
-from tests.integration.conftest import ROOT, Checkout, make_environment
+from tests.integration.conftest import ROOT, Builder, make_environment
 from tests.integration.decoy import CHANGED, GONE, WITHHELD, Indexes
 from tests.unit.wheelmaker import ANY_TAG, make_wheel
 
@@ -87,15 +87,17 @@ class Consumer:
 
 
 @pytest.fixture(scope="module")
-def pins(built: Checkout) -> dict[str, str]:
+def pins(built: Builder) -> dict[str, str]:
     """The versions of ours."""
+    for project, release in _STACK.releases.items():
+        built.patched(project, release)
     lines = "\n".join(ours(_STACK, built.workspace))
     return dict(re.findall(r"^(\S+)==(\S+)", lines, re.MULTILINE))
 
 
 @pytest.fixture(scope="module")
 def served(
-    built: Checkout, pins: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    built: Builder, pins: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Indexes]:
     """Ours, and an attacker's with higher versions and the same names."""
     attacker = tmp_path_factory.mktemp("attacker")
@@ -111,9 +113,7 @@ def served(
 
 
 @pytest.fixture
-def consumer(
-    served: Indexes, built: Checkout, interpreter: Interpreter, tmp_path: Path
-) -> Consumer:
+def consumer(served: Indexes, built: Builder, interpreter: Interpreter, tmp_path: Path) -> Consumer:
     served.wrong = None
     lines = "".join(f"{line}\n" for line in ours(_STACK, built.workspace))
     (tmp_path / "ours.txt").write_text(lines, "utf-8")

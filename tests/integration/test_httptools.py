@@ -19,12 +19,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from freewheel.machine.interpreter import Interpreter
 from tests.integration import httptools_traffic as traffic
-from tests.integration.conftest import Checkout, clean_environment, make_environment
+from tests.integration.conftest import Builder, clean_environment, make_environment
 from tests.integration.httptools_corpus import CALLBACKS, GET, POST, Case, corpus
 
 pytestmark = pytest.mark.integration
 
-RELEASES = ("0.9.0", "0.7.1")
+RELEASES = ("0.9.0",)
 PROGRAM = Path(__file__).with_name("httptools_replay.py")
 TIMES = int(os.environ.get("FREEWHEEL_FUZZ") or 1)
 REFUSED = "the parser is in use by another thread; a parser can be fed by one thread at a time"
@@ -91,14 +91,14 @@ Replays = dict[tuple[str, str], Replay]
 
 @pytest.fixture(scope="module")
 def replays(
-    built: Checkout, interpreter: Interpreter, tmp_path_factory: pytest.TempPathFactory
+    built: Builder, interpreter: Interpreter, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Replays]:
     """By release, and "baseline" or "patched"."""
     root = tmp_path_factory.mktemp("httptools")
     found: Replays = {}
     for release in RELEASES:
         wheels = {
-            "baseline": built.record("httptools", release, baseline=True).wheel,
+            "baseline": built.baseline("httptools", release).wheel,
             "patched": built.patched("httptools", release).wheel,
         }
         for kind, wheel in wheels.items():

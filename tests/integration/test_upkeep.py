@@ -12,7 +12,7 @@ import pytest
 from freewheel.base.workspace import share_cache
 from freewheel.build import source
 from freewheel.recipe.recipe import Release, choose_recipe, load_recipes
-from tests.integration.conftest import ROOT, Checkout, make_checkout
+from tests.integration.conftest import ROOT, Builder, Checkout, make_checkout
 from tests.unit.indexmaker import make_index
 
 pytestmark = pytest.mark.integration
@@ -21,7 +21,7 @@ OLD, NEW = "0.7.1", "0.9.0"
 
 
 @pytest.fixture(scope="module")
-def httptools(built: Checkout) -> dict[str, Release]:
+def httptools(built: Builder) -> dict[str, Release]:
     """Both releases, as the repository's recipe has them."""
     recipes = load_recipes(ROOT / "recipes", ROOT / "patches")
     recipe = choose_recipe(recipes, "httptools")
@@ -32,7 +32,7 @@ def httptools(built: Checkout) -> dict[str, Release]:
 
 @pytest.fixture(scope="module")
 def index(
-    built: Checkout, httptools: dict[str, Release], tmp_path_factory: pytest.TempPathFactory
+    built: Builder, httptools: dict[str, Release], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """An index that has both sdists, and nothing that comes after."""
     archives = [source.fetch(one, built.workspace.sources).path for one in httptools.values()]
@@ -41,7 +41,7 @@ def index(
 
 
 @pytest.fixture
-def before(built: Checkout, tmp_path: Path) -> Checkout:
+def before(built: Builder, tmp_path: Path) -> Checkout:
     """A checkout as it was when 0.7.1 was the newest release."""
     checkout = make_checkout(
         tmp_path / "before", cache=built.workspace.cache, data=tmp_path / "data", copy=True
