@@ -1,6 +1,5 @@
 """Identities of builder images: what they depend on, and that no engine is asked for them."""
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -120,13 +119,8 @@ def test_identities_are_known_without_any_program(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    seconds = []
-    for _ in range(3):
-        started = time.process_time()
-        assert acceptable_identities(TARGET)
-        seconds.append(time.process_time() - started)
 
-    assert min(seconds) < 0.05
+    assert acceptable_identities(TARGET)
 
 
 def test_cpython_is_pinned_newest_first_with_whole_digests() -> None:

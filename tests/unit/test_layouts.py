@@ -2,6 +2,8 @@
 
 import re
 import sys
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -130,5 +132,21 @@ def test_each_program_has_the_package_of_its_own_directory(tmp_path: Path) -> No
 
     assert [next(case()) for case in cases] == [1, 2]
     assert not [name for name in sys.modules if name.startswith("pack.") or name == "pack"]
-    first, second = turns.measure(cases)  # for as long, and of twice as many operations
-    assert first == pytest.approx(2 * second, rel=0.3)
+
+
+def test_time_is_told_for_an_operation(monkeypatch: pytest.MonkeyPatch) -> None:
+    def once() -> Iterator[int]:
+        while True:
+            yield 1
+
+    def twice() -> Iterator[int]:
+        while True:
+            yield 2
+
+    # As if every step took a millisecond, whatever this machine is busy with.
+    clock = count(step=turns.PIECE)
+    monkeypatch.setattr("time.thread_time_ns", lambda: next(clock))
+
+    first, second = turns.measure([once, twice])  # type: ignore[list-item]
+
+    assert first == 2 * second

@@ -22,13 +22,15 @@ def test_every_pin_has_hashes_and_no_address(lock: locks.Lock) -> None:
     assert all("--hash=sha256:" in pin for pin in pins)
 
 
-@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.path.name)
+@pytest.mark.parametrize(
+    "lock", [lock for lock in LOCKS if lock.constraint], ids=lambda lock: lock.path.name
+)
 def test_a_lock_agrees_with_its_constraint(lock: locks.Lock) -> None:
-    if lock.constraint is None:
-        return
+    assert lock.constraint
     other = locks.versions(lock.constraint.read_text())
     mine = locks.versions(lock.path.read_text())
 
+    assert other.keys() & mine.keys()
     assert {name: mine[name] for name in other.keys() & mine.keys()} == {
         name: other[name] for name in other.keys() & mine.keys()
     }
