@@ -274,7 +274,7 @@ def test_a_wheel_without_metadata_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel.path, "w") as archive:
         archive.writestr(f"{INFO}/RECORD", "")
 
-    with pytest.raises(BuildError, match="0 METADATA files"):
+    with pytest.raises(BuildError, match=r"it has no .*METADATA"):
         annotated(wheel, (), tmp_path / "out")
 
 

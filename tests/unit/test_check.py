@@ -8,6 +8,7 @@ import pytest
 from freewheel.base import files
 from freewheel.base.archives import record_digest
 from freewheel.build import check, sbom
+from freewheel.build.static_checks import extension_modules, static_failures
 from tests.unit.sbommaker import EXTENSION, MEMBERS, TARGET, make_contents
 from tests.unit.wheelmaker import LINUX_TAG, make_wheel
 
@@ -37,7 +38,7 @@ def wheel(
 
 
 def codes(path: Path, *, project: str = "speedy", version: str = VERSION) -> list[str]:
-    failures = check.static_failures(path, project, version, TARGET)
+    failures = static_failures(path, project, version, TARGET, import_name="speedy")
     return sorted({failure.code for failure in failures})
 
 
@@ -233,7 +234,7 @@ def test_failures_are_gathered(tmp_path: Path) -> None:
 def test_extension_modules_are_found_by_their_dotted_names(tmp_path: Path) -> None:
     members = {**MEMBERS, "_top.cpython-314t-x86_64-linux-gnu.so": b""}
 
-    assert check.extension_modules(wheel(tmp_path, members=members)) == [
+    assert extension_modules(wheel(tmp_path, members=members)) == [
         "_top",
         "speedy.core",
     ]

@@ -156,7 +156,7 @@ def test_a_zip_that_is_no_wheel(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("readme.txt", "")
 
-    assert "is not a wheel: it has 0 METADATA files" in refusal(path)
+    assert "it has 0 .dist-info directories" in refusal(path)
 
 
 def test_a_wheel_that_is_not_ours(tmp_path: Path) -> None:

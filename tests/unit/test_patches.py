@@ -199,3 +199,149 @@ def test_every_missing_field_of_every_header_is_reported(tmp_path: Path) -> None
         "0002-count.patch: no field X-Defect",
         "0002-count.patch: X-Release is 1.1, the series is for 1.0",
     ]
+
+
+# ------------------------------------------------------------------ what a patch may not bring in
+
+LINK = """\
+diff --git a/speedy/new.txt b/speedy/new.txt
+new file mode 120000
+--- /dev/null
++++ b/speedy/new.txt
+@@ -0,0 +1 @@
++TARGET
+\\ No newline at end of file
+"""
+ODD = {
+    "a link to a file of the host": LINK,
+    "a submodule": LINK.replace("120000", "160000").replace(
+        "TARGET", f"Subproject commit {'1' * 40}"
+    ),
+    "a new program": LINK.replace("120000", "100755"),
+    "a change of mode": "diff --git a/speedy/core.py b/speedy/core.py\n"
+    "old mode 100644\nnew mode 100755\n",
+    "a change of mode and of lines": DIFF.replace(
+        "--- a", "old mode 100644\nnew mode 100755\n--- a"
+    ),
+    "a rename": "diff --git a/speedy/core.py b/speedy/other.py\nsimilarity index 100%\n"
+    "rename from speedy/core.py\nrename to speedy/other.py\n",
+    "a copy": "diff --git a/speedy/core.py b/speedy/other.py\nsimilarity index 100%\n"
+    "copy from speedy/core.py\ncopy to speedy/other.py\n",
+    "an absolute path": "--- /speedy/core.py\n+++ /speedy/core.py\n" + DIFF[DIFF.index("@@") :],
+    "a path without a and b": "--- x/speedy/core.py\n+++ y/speedy/core.py\n"
+    + DIFF[DIFF.index("@@") :],
+    "a path that leads out": DIFF.replace("speedy/core.py", "../secret"),
+}
+
+
+def tree_of(root: Path) -> dict[str, tuple[bool, int, str]]:
+    return {
+        path.name: (path.is_symlink(), path.stat().st_mode, path.read_text())
+        for path in root.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_a_patch_does_nothing_but_change_lines_of_files(
+    tmp_path: Path, tree: Path, kind: str
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("one line\n")
+    before = tree_of(tree)
+
+    with pytest.raises(PatchError):
+        apply(tree, write(tmp_path, HEADER + ODD[kind].replace("TARGET", str(secret))))
+
+    assert tree_of(tree) == before
+    assert secret.read_text() == "one line\n"
+
+
+@pytest.mark.parametrize("place", ["speedy/core.py", "speedy"])
+def test_a_file_behind_a_link_of_the_source_is_not_changed(
+    tmp_path: Path, tree: Path, place: str
+) -> None:
+    moved = tree / "elsewhere"
+    (tree / place).rename(moved)
+    (tree / place).symlink_to(moved)
+
+    with pytest.raises(PatchError, match="touches a link"):
+        apply(tree, write(tmp_path, HEADER + DIFF))
+
+    assert "eleven" not in "".join(text for _, _, text in tree_of(tree).values())
+
+
+def test_a_patch_is_no_link_and_no_directory(tmp_path: Path) -> None:
+    (tmp_path / "real").write_text(HEADER + DIFF)
+    (tmp_path / "0001-link.patch").symlink_to(tmp_path / "real")
+    (tmp_path / "0002-dangling.patch").symlink_to(tmp_path / "nothing")
+    (tmp_path / "0003-directory.patch").mkdir()
+
+    for path in tmp_path.glob("*.patch"):
+        with pytest.raises(PatchError, match="is no file"):
+            read_series(release(path))
+
+
+def test_a_header_that_is_not_utf_8(tmp_path: Path) -> None:
+    path = tmp_path / "0001-count.patch"
+    path.write_bytes((HEADER.replace("vendor", "v\u00e9ndor") + DIFF).encode("latin-1"))
+
+    with pytest.raises(PatchError, match="not UTF-8"):
+        read_series(release(path))
+
+
+def test_a_source_in_latin_1_is_patched_in_it(tmp_path: Path, tree: Path) -> None:
+    core = tree / "speedy" / "core.py"
+    core.write_bytes(SOURCE.replace("line 9", "l\u00efne 9").encode("latin-1"))
+    path = tmp_path / "0001-count.patch"
+    path.write_bytes(
+        HEADER.encode()
+        + DIFF.replace("line 9", "l\u00efne 9").replace("eleven", "\u00e9l").encode("latin-1")
+    )
+
+    apply(tree, path)
+
+    assert "line \u00e9l and a half\n".encode("latin-1") in core.read_bytes()
+
+
+def test_a_form_feed_ends_no_line(tmp_path: Path, tree: Path) -> None:
+    apply(tree, write(tmp_path, HEADER + DIFF.replace("and a half", "and\fa\u2028half")))
+
+    assert "line eleven and\fa\u2028half\n" in (tree / "speedy" / "core.py").read_text()
+
+
+@pytest.mark.parametrize("way", ["home", "xdg", "counted", "parameters", "system", "attributes"])
+def test_settings_of_the_user_do_not_reach_git(
+    tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    attributes = tmp_path / "home" / ".config" / "git" / "attributes"
+    attributes.parent.mkdir(parents=True)
+    attributes.write_text("* text eol=crlf\n")
+    settings = tmp_path / "settings"
+    settings.write_text(f"[core]\nattributesFile = {attributes}\n[apply]\nwhitespace = fix\n")
+    (tmp_path / "home" / ".gitconfig").write_text(settings.read_text())
+    monkeypatch.setenv("HOME", str(tmp_path / "elsewhere"))
+    for variables in {
+        "home": [("HOME", str(tmp_path / "home"))],
+        "xdg": [("XDG_CONFIG_HOME", str(tmp_path / "home" / ".config"))],
+        "counted": [
+            *[("GIT_CONFIG_COUNT", "2"), ("GIT_CONFIG_KEY_0", "apply.whitespace")],
+            *[("GIT_CONFIG_VALUE_0", "fix"), ("GIT_CONFIG_KEY_1", "core.attributesFile")],
+            ("GIT_CONFIG_VALUE_1", str(attributes)),
+        ],
+        "parameters": [
+            (
+                "GIT_CONFIG_PARAMETERS",
+                f"'core.attributesFile'='{attributes}' 'apply.whitespace'='fix'",
+            )
+        ],
+        "system": [("GIT_CONFIG_SYSTEM", str(settings)), ("GIT_CONFIG_GLOBAL", str(settings))],
+        "attributes": [("GIT_ATTR_SOURCE", "HEAD"), ("GIT_DIR", str(tmp_path))],
+    }[way]:
+        monkeypatch.setenv(*variables)
+
+    apply(tree, write(tmp_path, HEADER + DIFF.replace("and a half", "and a half  ")))
+
+    content = (tree / "speedy" / "core.py").read_bytes()
+    assert b"line eleven and a half  \n" in content
+    assert b"\r" not in content

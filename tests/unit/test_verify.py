@@ -91,7 +91,9 @@ def test_a_truncated_wheel(record: buildinfo.Record) -> None:
 
 
 def test_other_bytes_than_the_buildinfo_names(record: buildinfo.Record, tmp_path: Path) -> None:
-    other = make_wheel(tmp_path / "other", "speedy", VERSION, members={**MEMBERS, "x.py": ""})
+    other = make_wheel(
+        tmp_path / "other", "speedy", VERSION, members={**MEMBERS, "speedy/x.py": ""}
+    )
     record.wheel.write_bytes(other.read_bytes())
 
     assert {problem.split()[0] for problem in problems(record.wheel)} == {"FW302"}

@@ -1,4 +1,4 @@
-"""Archives: unpacked safely, and written so that their bytes depend on their contents alone.
+"""Archives, written so that their bytes depend on their contents alone.
 
 Order, times, modes and owners are fixed in what is written.
 """
@@ -10,53 +10,38 @@ import csv
 import gzip
 import hashlib
 import io
-import sys
 import tarfile
 import zipfile
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
-if sys.version_info < (3, 12):
-    # 3.11's own has filters since 3.11.4 only; Debian 12 has 3.11.2.
-    from backports import tarfile as filtering
-else:
-    import tarfile as filtering
+from freewheel.base.tars import open_tar
+from freewheel.base.zips import open_zip
 
 _EXECUTABLE, _PLAIN = 0o755, 0o644
 _REGULAR_FILE = 0o100000  # S_IFREG, for the upper half of a zip member's external attributes
-
-
-# What unpack_tar() raises for an archive that is damaged or unsafe.
-UNPACK_ERRORS: tuple[type[Exception], ...] = (filtering.TarError, EOFError, OSError)
-
-
-def unpack_tar(source: Path, directory: Path) -> None:
-    """Unpack a tar archive by the filter "data" of PEP 706: nothing lands outside ``directory``.
-
-    Raises one of ``UNPACK_ERRORS`` for members that would, devices, and what is no whole archive.
-    """
-    with filtering.open(source) as tar:
-        tar.extractall(directory, filter="data")
 
 
 def repack_tar(source: Path, target: Path, *, epoch: int, without: Collection[str] = ()) -> None:
     """Write the members of a ``.tar.gz`` again, sorted, with the time ``epoch`` and fixed owners.
 
     ``epoch`` is in seconds since 1970; members whose path below the archive's one directory is in
-    ``without`` are left out.
+    ``without`` are left out. Raises ArchiveError.
     """
     with (
-        tarfile.open(source) as old,
+        open_tar(source) as old,
         target.open("wb") as raw,
         # The gzip header holds a time and a file name of its own.
         gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=epoch) as zipped,
         tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as new,
     ):
-        for member in sorted(old.getmembers(), key=lambda member: member.name):
-            if member.name.partition("/")[2] in without:
+        for checked in sorted(old.members, key=lambda checked: checked.path):
+            if checked.path.partition("/")[2] in without:
                 continue
-            content = old.extractfile(member)
+            member = checked.info
+            content = old.content(checked)
+            member.name = checked.path
             member.mtime, member.uid, member.gid = epoch, 0, 0
             member.uname = member.gname = ""
             member.pax_headers = {}
@@ -71,11 +56,11 @@ def repack_wheel(
     """Write the members of a wheel again: sorted, times and modes fixed, RECORD made anew and last.
 
     ``epoch`` is in seconds since 1970; zip keeps even seconds from 1980 on. ``added`` are members,
-    by name, that come in addition or in the place of those that the wheel has.
+    by name, that come in addition or in the place of those that the wheel has. Raises ArchiveError.
     """
     moment = datetime.fromtimestamp(max(epoch, 315532800), UTC)
     stamp = (moment.year, moment.month, moment.day, moment.hour, moment.minute, moment.second)
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+    with open_zip(source) as old, zipfile.ZipFile(target, "w") as new:
         record_name = next(name for name in old.namelist() if is_record(name))
         replaced = added or {}
         members = {member.filename: member for member in old.infolist() if not member.is_dir()}

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from installer.sources import WheelFile
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from freewheel.base.archives import is_record
+from freewheel.base.members import ArchiveError
+from freewheel.base.zips import open_zip
 
 _SHOWN = 12  # lines of a difference that an error shows
 _SHOWN_PER_CAUSE = 4  # members of one cause that a report names
@@ -73,12 +74,6 @@ class Difference:
     inside: bool = True
 
 
-def core_metadata(path: Path) -> bytes:
-    """The METADATA of a wheel, byte for byte."""
-    with zipfile.ZipFile(path) as archive:
-        return archive.read(f"{WheelFile(archive).dist_info_dir}/METADATA")
-
-
 def twin(filename: str, others: Iterable[str]) -> str | None:
     """The first of ``others`` that is ``filename`` in another case or spelling, if there is one.
 
@@ -107,8 +102,8 @@ def differences(old: Path, new: Path) -> list[str]:
     """Why two wheels of one file name have other bytes, a line for each difference."""
     try:
         found = compare(old, new)
-    except zipfile.BadZipFile as error:
-        return [f"one of the two cannot be read: {error}"]
+    except ArchiveError as error:
+        return [f"one of the two cannot be read: {error.summary}"]
     lines = [line for each in found if each.inside for line in _lines(each)]
     more = len(lines) - _SHOWN
     return [*lines[:_SHOWN], f"and {more} more"] if more > 0 else lines or [_packed(found)]
@@ -155,9 +150,9 @@ def _packed(found: Sequence[Difference]) -> str:
 def compare(old: Path, new: Path) -> tuple[Difference, ...]:
     """Everything in which two wheels differ; empty where only the packing itself could.
 
-    Raises BadZipFile for what is no wheel.
+    Raises ArchiveError for what is no wheel.
     """
-    with zipfile.ZipFile(old) as before, zipfile.ZipFile(new) as after:
+    with open_zip(old) as before, open_zip(new) as after:
         return (*_inside(before, after), *_outside(before, after))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from freewheel.base import process
@@ -13,16 +14,17 @@ def run_outside(tree: Path, arguments: list[str | Path]) -> process.Finished:
 
     Raises CommandFailed only where git cannot be started.
     """
+    # Attributes are looked for in files of their own, which no switch of the settings covers.
     environment = {
+        **process.confined(tree.parent / "no-home"),
         "GIT_CEILING_DIRECTORIES": str(tree.parent),
-        "GIT_CONFIG_GLOBAL": "/dev/null",
+        "GIT_CONFIG_GLOBAL": os.devnull,
         "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_DIR": None,
-        "GIT_WORK_TREE": None,
-        "GIT_INDEX_FILE": None,
+        "GIT_ATTR_NOSYSTEM": "1",
         "LC_ALL": "C",
     }
-    return process.run(["git", *arguments], cwd=tree, env=environment, check=False)
+    command = ["git", "-c", f"core.attributesFile={os.devnull}", *arguments]
+    return process.run(command, cwd=tree, env=environment, check=False)
 
 
 def clean_commit(root: Path) -> str:

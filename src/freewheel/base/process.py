@@ -24,6 +24,19 @@ _KILLED = -9  # SIGKILL, by its number: Windows has no name for it
 _SAID = 16_384  # bytes that are kept of what a watched command printed
 _watched: set[subprocess.Popen[bytes]] = set()  # the leaders of sessions, while they run
 _told_to_end = threading.Event()
+# What a child that runs foreign code may see of this process's environment: where programs and
+# temporary files are, how texts are written, and what Windows and Xcode need to start anything.
+_ALLOWED = {
+    *("PATH", "TMPDIR", "TEMP", "TMP", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TERM"),
+    *("SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "COMSPEC", "PATHEXT", "OS", "NUMBER_OF_PROCESSORS"),
+    *("PROCESSOR_ARCHITECTURE", "PROCESSOR_IDENTIFIER", "PROGRAMDATA", "COMMONPROGRAMFILES"),
+    *("PROGRAMFILES", "PROGRAMFILES(X86)", "PROGRAMFILES(ARM)", "PROGRAMW6432"),
+    *("DEVELOPER_DIR", "SDKROOT"),
+}
+_HOMES = (
+    *("HOME", "USERPROFILE", "APPDATA", "LOCALAPPDATA"),
+    *("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,6 +277,16 @@ class Running:
 
     def tail(self) -> str:
         return _tail(self.log)
+
+
+def confined(home: Path) -> dict[str, str | None]:
+    """Changes for ``env`` that hide the user from a child: their variables, settings and files.
+
+    Only the variables on a list of harmless ones are left. ``home`` is what the child takes for
+    its home directory; it should be empty, or not be there at all.
+    """
+    dropped = dict.fromkeys(name for name in os.environ if name.upper() not in _ALLOWED)
+    return {**dropped, **dict.fromkeys(_HOMES, str(home))}
 
 
 class _Identity(TypedDict, total=False):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import tomllib
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from email.parser import HeaderParser
@@ -18,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from freewheel.base import archives
 from freewheel.base.errors import BuildError
+from freewheel.base.members import ArchiveError
+from freewheel.base.wheel_archive import open_wheel
 from freewheel.build.patches import Patch
 from freewheel.build.wheel import Wheel
 from freewheel.machine.image import BuilderImage
@@ -132,14 +133,13 @@ def _annotations(
 
 def _read_metadata(wheel: Wheel) -> tuple[str, str]:
     """The name of .dist-info, and the text of METADATA in it."""
-    with zipfile.ZipFile(wheel.path) as archive:
-        found = [name for name in archive.namelist() if re.fullmatch(r"[^/]+/METADATA", name)]
-        if len(found) != 1:
-            raise BuildError(
-                f"{wheel.path.name} has {len(found)} METADATA files, one was due",
-                hint="read the build's log",
-            )
-        return found[0].partition("/")[0], archive.read(found[0]).decode("utf-8")
+    try:
+        with open_wheel(wheel.path) as archive:
+            return archive.dist_info, archive.text("METADATA")
+    except ArchiveError as error:
+        raise BuildError(
+            f"{wheel.path.name} cannot be annotated: {error.summary}", hint="read the build's log"
+        ) from error
 
 
 # --------------------------------------------------------------------------- what it says to people

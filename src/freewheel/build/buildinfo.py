@@ -23,9 +23,9 @@ _SCHEMA = 1
 # The modules whose code shapes a wheel's bytes, or says whether it is any good. The others may
 # change without a new build.
 _PIPELINE = (
-    *("base/archives", "base/git"),
+    *("base/archives", "base/git", "base/members", "base/tars", "base/wheel_archive", "base/zips"),
     *("build/annotate", "build/check", "build/importing", "build/patches", "build/sbom"),
-    *("build/sdist", "build/source", "build/wheel"),
+    *("build/sdist", "build/source", "build/static_checks", "build/wheel"),
 )
 _TOOLS = ("build", "cibuildwheel", "cyclonedx-python-lib")
 # Only known once an image is chosen; the manifest then follows from the identity.

@@ -29,6 +29,7 @@ from pypi_simple import ProjectPage, UnsupportedRepoVersionError
 
 from freewheel.base import differences, files
 from freewheel.base.errors import PackageIndexError
+from freewheel.base.wheel_archive import core_metadata
 from freewheel.build.check import VerifiedWheel
 
 # 1.1 is the newest version whose own fields (versions, size, upload-time) stand in these pages;
@@ -109,7 +110,7 @@ def add(simple: Path, wheel: VerifiedWheel) -> Added | AlreadyThere:
         if not target.is_file() or files.sha256(target) != wheel.sha256:
             # Bytes that lie there unlisted are of a killed run, and nobody was told of them.
             _place(wheel, target)
-        metadata = differences.core_metadata(target)
+        metadata = core_metadata(target)
         _settle(target.with_name(name + _METADATA), metadata)
         entries[name] = listed or _Entry(
             filename=name,
@@ -163,7 +164,7 @@ def renew(simple: Path) -> None:
             entries = _read(simple / project)
             for entry in entries:
                 path = simple / project / entry.filename
-                _settle(path.with_name(path.name + _METADATA), differences.core_metadata(path))
+                _settle(path.with_name(path.name + _METADATA), core_metadata(path))
             _write_pages(simple, project, entries)
 
 
@@ -411,7 +412,7 @@ def _file_problems(path: Path, entry: _Entry) -> list[str]:
     problems = []
     if path.stat().st_size != entry.size:
         problems.append(f"{path.name}: has {path.stat().st_size} bytes, listed are {entry.size}")
-    metadata = differences.core_metadata(path)
+    metadata = core_metadata(path)
     beside = path.with_name(path.name + _METADATA)
     if not beside.is_file() or beside.read_bytes() != metadata:
         problems.append(f"{beside.name}: is not the METADATA of the wheel")

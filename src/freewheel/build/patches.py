@@ -8,13 +8,14 @@ report is read for offsets, and afterwards every file it names must differ by th
 from __future__ import annotations
 
 import difflib
+import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from email.parser import HeaderParser
 from pathlib import Path
 
-from freewheel.base import files, git, process
+from freewheel.base import git, process
 from freewheel.base.errors import CommandFailed, PatchError
 from freewheel.recipe.recipe import Release
 
@@ -28,6 +29,7 @@ REQUIRED_FIELDS = (
     "X-Release",
 )
 _OFFSET = re.compile(r"Hunk #(\d+) succeeded at (\d+) \(offset (-?\d+) lines?\)")
+_HUNK = re.compile(r"^@@ -\d+(,(?P<old>\d+))? \+\d+(,(?P<new>\d+))? @@")
 _FAILED = re.compile(r"^error: patch failed: (?P<file>.+):(?P<line>\d+)$", re.MULTILINE)
 
 
@@ -100,10 +102,27 @@ def apply_series(tree: Path, release: Release, series: tuple[Patch, ...]) -> Pat
 
 
 def _read(path: Path) -> Patch:
-    header, _, _ = path.read_text(encoding="utf-8").partition("\n---\n")
+    """The header is text; the rest is whatever the sources are. Raises PatchError."""
+    if path.is_symlink() or not path.is_file():
+        raise PatchError(
+            f"{path.name} is no file", hint="a patch is a file of its own, not a link to one"
+        )
+    content = path.read_bytes()
+    try:
+        header = content.partition(b"\n---\n")[0].decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise PatchError(
+            f"the header of {path.name} is not UTF-8: {error}",
+            hint="save the file as UTF-8; only the lines of the diff keep the source's encoding",
+        ) from error
     message = HeaderParser().parsestr(header)
     fields = {name: _unfold(str(value)) for name, value in message.items()}
-    return Patch(path=path, sha256=files.sha256(path), fields=fields)
+    return Patch(path=path, sha256=hashlib.sha256(content).hexdigest(), fields=fields)
+
+
+def read_diff(path: Path) -> str:
+    """The text of a patch or a source; bytes that are not UTF-8 become lone surrogates."""
+    return path.read_bytes().decode("utf-8", errors="surrogateescape")
 
 
 def _unfold(value: str) -> str:
@@ -128,7 +147,9 @@ def _header_problems(patch: Patch, release: Release) -> list[str]:
 
 
 def _apply(tree: Path, release: Release, patch: Patch) -> set[str]:
+    _refuse_odd(tree, patch)
     counted = _count_lines(tree, patch)
+    _refuse_links(tree, patch, counted)
     before = {name: _lines(tree / name) for name in counted}
     checked = _git(tree, ["apply", "--check", "--verbose", patch.path])
     if checked.returncode != 0:
@@ -145,6 +166,64 @@ def _apply(tree: Path, release: Release, patch: Patch) -> set[str]:
         raise _refusal(tree, release, patch, applied.stderr)
     _account(tree, release, patch, counted, before)
     return set(counted)
+
+
+def _refuse_odd(tree: Path, patch: Patch) -> None:
+    """A patch changes lines of plain files below the tree, and nothing else about them."""
+    problems = [f"{name}: not a path below a/ and b/" for name in _strange_names(patch.path)]
+    told = _git(tree, ["apply", "--summary", patch.path])
+    for line in told.stdout.splitlines():
+        action, _, rest = line.strip().partition(" ")
+        if action == "create" and not rest.startswith("mode 100644 "):
+            problems.append(f"{rest}: not the mode of a plain new file (100644)")
+        elif action not in ("create", "delete"):
+            problems.append(f"{line.strip()}: a mode changes, or a file gets another name")
+        elif rest.startswith(("mode 12", "mode 16")):
+            problems.append(f"{rest}: a link, not a file")
+    if problems:
+        raise PatchError(
+            f"{patch.name} does more than change lines of files",
+            problems=problems,
+            hint="a patch may not make or touch a link, change a mode, rename or copy; "
+            "write a rename as one file that goes and one that comes",
+        )
+
+
+def _strange_names(path: Path) -> list[str]:
+    """The names of files in a diff that do not start with a/ or b/, as git writes them.
+
+    git itself cuts off whatever the first part is, also of an absolute path.
+    """
+    strange: list[str] = []
+    old = new = 0
+    for line in read_diff(path).split("\n"):
+        hunk = _HUNK.match(line)
+        if hunk:
+            old, new = int(hunk["old"] or 1), int(hunk["new"] or 1)
+        elif old > 0 or new > 0:
+            old -= line[:1] in (" ", "-", "")
+            new -= line[:1] in (" ", "+", "")
+        elif line.startswith(("--- ", "+++ ")):
+            name = line[4:].partition("\t")[0]
+            if not name.lstrip('"').startswith(("a/", "b/")) and name != "/dev/null":
+                strange.append(name)
+    return strange
+
+
+def _refuse_links(tree: Path, patch: Patch, named: Iterable[str]) -> None:
+    """What is a link in the tree, or lies behind one, is not the file that the patch means."""
+    linked = [
+        name
+        for name in named
+        for part in (tree / name, *(tree / name).parents)
+        if tree in part.parents and part.is_symlink()
+    ]
+    if linked:
+        raise PatchError(
+            f"{patch.name} touches a link",
+            problems=[f"{name}: is a link in the source, or lies behind one" for name in linked],
+            hint="change the file that the link points to",
+        )
 
 
 def _count_lines(tree: Path, patch: Patch) -> dict[str, tuple[int, int]]:
@@ -193,7 +272,7 @@ def _account(
         raise PatchError(
             f"{patch.name} said that it applied to {release.project} {release.version}; it did not",
             problems=problems,
-            hint="look for a git repository or git settings that reach into the work directory",
+            hint="make the patch anew with `git diff`: something in it has no effect",
         )
 
 
@@ -207,7 +286,7 @@ def _refusal(tree: Path, release: Release, patch: Patch, said: str) -> PatchErro
         )
     problems = [line.removeprefix("error: ") for line in said.splitlines() if "error:" in line]
     for match in _FAILED.finditer(said):
-        hunk = _hunk(patch.path.read_text(encoding="utf-8"), match["file"], int(match["line"]))
+        hunk = _hunk(read_diff(patch.path), match["file"], int(match["line"]))
         problems.append(_compare(tree / match["file"], hunk, int(match["line"])))
     return PatchError(
         f"{patch.name} does not apply to {release.project} {release.version}",
@@ -221,7 +300,7 @@ def _hunk(text: str, name: str, line: int) -> list[str]:
     """The lines of the hunk for file ``name`` that starts at ``line`` of the old file."""
     inside = False
     found: list[str] = []
-    for row in text.splitlines():
+    for row in text.split("\n"):
         if row.startswith("--- a/"):
             inside = row == f"--- a/{name}"
         if row.startswith(("@@ ", "diff --git ")):
@@ -247,7 +326,9 @@ def _compare(path: Path, hunk: list[str], line: int) -> str:
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
         return []
-    return path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    # Not splitlines(): to git, a form feed ends no line.
+    text = read_diff(path)
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def _git(tree: Path, arguments: list[str | Path]) -> process.Finished:

@@ -16,7 +16,17 @@ from freewheel.base import console, files, git
 from freewheel.base.console import Board
 from freewheel.base.errors import BusyError, FreewheelError
 from freewheel.base.workspace import Workspace
-from freewheel.build import annotate, buildinfo, check, index, patches, sdist, source, wheel
+from freewheel.build import (
+    annotate,
+    buildinfo,
+    check,
+    index,
+    patches,
+    sdist,
+    source,
+    static_checks,
+    wheel,
+)
 from freewheel.build import known_good as known
 from freewheel.build.job import Job
 from freewheel.machine.engine import find_engine, remove_leftovers
@@ -333,8 +343,9 @@ def _record(
         inputs=ready.inputs
         | {"image": builder.image.identity, "image manifest": builder.image.manifest},
         details={
-            "checks": check.CHECKS,
+            "checks": static_checks.CHECKS,
             "commit": commit,
+            "import name": ready.job.recipe.import_name,
             "failed checks": failures,
             "image": builder.image.origin,
             "interpreter": builder.place.version

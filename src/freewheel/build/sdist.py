@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import sys
-import tarfile
 from dataclasses import dataclass
 from email.parser import HeaderParser
 from pathlib import Path, PurePosixPath
@@ -16,6 +15,7 @@ from packaging.version import Version
 
 from freewheel.base import archives, files, process
 from freewheel.base.errors import BuildError, CommandFailed
+from freewheel.base.tars import open_tar
 from freewheel.build.patches import PatchedTree
 from freewheel.recipe.recipe import Recipe, Release
 
@@ -204,10 +204,10 @@ def _check(path: Path, project: str, version: str) -> None:
             problems.append(f"the file is called {path.name}")
     except InvalidSdistFilename as error:
         problems.append(str(error))
-    with tarfile.open(path) as tar:
-        root = tar.getmembers()[0].name.split("/")[0]
-        member = tar.extractfile(f"{root}/PKG-INFO")
-        metadata = HeaderParser().parsestr(member.read().decode() if member else "")
+    with open_tar(path) as tar:
+        root = tar.members[0].path.split("/")[0]
+        told = tar.read(f"{root}/PKG-INFO") or b""
+        metadata = HeaderParser().parsestr(told.decode(errors="replace"))
     if metadata["Version"] != version:
         problems.append(f"PKG-INFO says version {metadata['Version']}")
     if problems:

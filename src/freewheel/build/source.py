@@ -26,8 +26,9 @@ from pypi_simple import (
 )
 
 from freewheel.base import console, files, process
-from freewheel.base.archives import UNPACK_ERRORS, unpack_tar
 from freewheel.base.errors import CommandFailed, FetchError
+from freewheel.base.members import ArchiveError
+from freewheel.base.tars import unpack_tar
 from freewheel.recipe.recipe import Release
 
 _ATTEMPTS = 4
@@ -72,14 +73,13 @@ def fetch(release: Release, directory: Path) -> SourceArchive:
 def unpack(archive: SourceArchive, directory: Path) -> Path:
     """Unpack the archive into the empty ``directory`` and return the one tree inside it.
 
-    Raises FetchError for a member that would land outside, a link that points outside, a device,
-    or an archive that does not hold exactly one directory.
+    Raises FetchError for an archive that is not sound, or does not hold exactly one directory.
     """
     try:
         unpack_tar(archive.path, directory)
-    except UNPACK_ERRORS as error:
+    except ArchiveError as error:
         raise FetchError(
-            f"{archive.path.name} cannot be unpacked: {error}",
+            f"{archive.path.name} cannot be unpacked: {error.summary}",
             hint="the digest matches, so the archive itself is unsafe or damaged upstream: "
             "do not build this release, and report it",
         ) from error
@@ -89,17 +89,7 @@ def unpack(archive: SourceArchive, directory: Path) -> Path:
             f"{archive.path.name} holds {len(roots)} things at its top, not one directory",
             hint="an sdist has one directory (PEP 517); check the digest in the recipe",
         )
-    _normalise_modes(roots[0])
     return roots[0]
-
-
-def _normalise_modes(tree: Path) -> None:
-    """Leave only one bit of the modes, executable or not, so that no umask reaches a wheel."""
-    for path in [tree, *tree.rglob("*")]:
-        if path.is_symlink():
-            continue
-        executable = path.is_dir() or path.stat().st_mode & 0o100
-        path.chmod(0o755 if executable else 0o644)
 
 
 # ------------------------------------------------------------------------------- where to look

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from freewheel.base import console, files, process
-from freewheel.base.archives import unpack_tar
 from freewheel.base.errors import CommandFailed, ProofError
+from freewheel.base.tars import unpack_tar
 from freewheel.base.workspace import Workspace
 from freewheel.machine import debian, interpreter
 from freewheel.machine.cpython import CPython, archive_of, obtain_cpython

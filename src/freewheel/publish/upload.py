@@ -27,6 +27,7 @@ from pypi_simple import (
 
 from freewheel.base import differences, files, process
 from freewheel.base.errors import CommandFailed, PublishError
+from freewheel.base.wheel_archive import core_metadata
 from freewheel.build.check import VerifiedWheel
 from freewheel.proof.certificate import CertifiedWheel
 from freewheel.publish.destination import (
@@ -103,7 +104,7 @@ def _wheel_problems(wheel: VerifiedWheel) -> Iterator[str]:
         yield f"{name}: the file name says {project} {version}, not {wheel.project} {wheel.version}"
     if not _REVISION.search(wheel.version):
         yield f"{name}: {wheel.version} is no patched version (X+ft.N); a baseline is not published"
-    said = parse_email(differences.core_metadata(wheel.path))[0]
+    said = parse_email(core_metadata(wheel.path))[0]
     said_name, said_version = said.get("name", "nothing"), said.get("version", "nothing")
     if canonicalize_name(said_name) != project:
         yield f"{name}: METADATA names the project {said_name}"
@@ -248,7 +249,7 @@ def _package_problems(
     listed = package.digests.get("sha256", wheel.sha256)
     if listed != wheel.sha256:
         problems.append(f"SHA-256 on the page: {listed}; sent was {wheel.sha256}")
-    metadata = differences.core_metadata(wheel.path)
+    metadata = core_metadata(wheel.path)
     if package.has_metadata:
         served = client.get_package_metadata_bytes(package, verify=False, timeout=TIMEOUT)
         if served != metadata:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +15,8 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from freewheel.base import files
 from freewheel.base.errors import CertificateError, FreewheelError, VerifyError
+from freewheel.base.members import ArchiveError
+from freewheel.base.wheel_archive import open_wheel
 from freewheel.base.workspace import find_workspace
 from freewheel.build import sbom
 from freewheel.build.annotate import REPORT_LABEL
@@ -98,29 +98,17 @@ def read(path: Path) -> Explained:
 def _members(path: Path) -> tuple[str, bytes]:
     """METADATA and the SBOM."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            directory = _dist_info(path, archive)
-            metadata = archive.read(f"{directory}/METADATA").decode("utf-8")
-            member = f"{directory}/{sbom.MEMBER}"
-            if member not in archive.namelist():
+        with open_wheel(path) as wheel:
+            member = f"{wheel.dist_info}/{sbom.MEMBER}"
+            if member not in wheel.names:
                 raise _not_ours(path)
-            return metadata, archive.read(member)
-    except (zipfile.BadZipFile, zlib.error, EOFError, UnicodeDecodeError) as error:
+            return wheel.text("METADATA"), wheel.read(member)
+    except ArchiveError as error:
         raise VerifyError(
-            f"{path.name} is damaged or cut short",
-            problems=[str(error)],
+            f"{path.name} is damaged or cut short, or is not a wheel",
+            problems=[error.summary],
             hint="get the wheel again from where it came",
         ) from error
-
-
-def _dist_info(path: Path, archive: zipfile.ZipFile) -> str:
-    found = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
-    if len(found) != 1:
-        raise VerifyError(
-            f"{path.name} is not a wheel: it has {len(found)} METADATA files, not one",
-            hint="get the wheel again from where it came",
-        )
-    return found[0].partition("/")[0]
 
 
 def _not_ours(path: Path) -> VerifyError:

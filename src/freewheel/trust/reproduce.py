@@ -10,7 +10,6 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 from freewheel.base import differences, files, process
 from freewheel.base.console import Board
 from freewheel.base.errors import CommandFailed, ReproduceError
+from freewheel.base.members import ArchiveError
 from freewheel.base.workspace import PACKAGE, Workspace, share_cache
 from freewheel.build import source
 from freewheel.build.job import Job
@@ -239,8 +239,8 @@ def explain(first: Path, second: Path) -> list[str]:
     named = [f"file name: {first.name}, now {second.name}"] if first.name != second.name else []
     try:
         lines = differences.causes(differences.compare(first, second))
-    except zipfile.BadZipFile as error:
-        return [*named, f"one of the two cannot be read: {error}"]
+    except ArchiveError as error:
+        return [*named, f"one of the two cannot be read: {error.summary}"]
     return named + lines or ["the archives are packed apart; members and attributes are the same"]
 
 

@@ -27,6 +27,7 @@ FIRST, SECOND = "first", "second"
 
 _TIMEOUT = 60.0  # seconds for a look
 _ROOM = 2 * 2**30  # bytes that a build may need in memory, where the second one's files are kept
+_ATTRIBUTES = Path(".config", "git", "attributes")
 _PROJECT = "/project"  # where cibuildwheel builds in the container
 _CLOCK = "/freewheel/clock.so"  # where the container sees it
 
@@ -95,6 +96,10 @@ _NOISE = {
     "PIP_CONSTRAINT": "/nonexistent",
     "PIP_NO_BINARY": ":all:",
     "UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple/",
+    "GIT_CONFIG_COUNT": "2",
+    "GIT_CONFIG_KEY_0": "apply.whitespace",
+    "GIT_CONFIG_VALUE_0": "fix",
+    "GIT_CONFIG_KEY_1": "core.attributesFile",
     "SOURCE_DATE_EPOCH": "1",
     "PYTHONPYCACHEPREFIX": "/nonexistent",
 }
@@ -177,6 +182,10 @@ def varied(engine: Engine, image: BuilderImage) -> Iterator[Pair]:
             )
             for directory in ("HOME", "TMPDIR"):
                 Path(environment[directory] or "").mkdir(parents=True)
+            # git finds this one in the home directory, and by the name that a variable gives it.
+            attributes = Path(environment["HOME"] or "", _ATTRIBUTES)
+            attributes.parent.mkdir(parents=True)
+            attributes.write_text("* text eol=crlf\n" if name == SECOND else "", encoding="utf-8")
             sides.append(side)
         if memory is None:
             obstacles["order of directory entries, host"] = "no file system in memory has room"
@@ -240,6 +249,7 @@ def _environment(name: str, scratch: Path, clock: Path | None) -> dict[str, str 
     }
     if name == SECOND:
         own |= _NOISE
+        own |= {"GIT_CONFIG_VALUE_1": str(scratch / "home" / _ATTRIBUTES)}
         own |= {"LD_PRELOAD": str(clock)} if clock else {}
     return own
 

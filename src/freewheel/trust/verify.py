@@ -12,7 +12,7 @@ from pathlib import Path
 
 from freewheel.base import files
 from freewheel.base.errors import AttestationError, CertificateError, VerifyError
-from freewheel.build import buildinfo, check
+from freewheel.build import buildinfo, static_checks
 from freewheel.proof import certificate, form
 from freewheel.trust import provenance
 
@@ -44,9 +44,10 @@ def verify_file(path: Path) -> Verified:
     record = buildinfo.read_record(path.with_name(path.name + buildinfo.SUFFIX))
     problems = list(_record_problems(path, record))
     if record is not None:
-        failures = check.static_failures(
-            path, record.project, record.version, record.inputs.get("target", "")
-        )
+        # Records of before this was kept are of projects whose package has the project's name.
+        named = str(record.details.get("import name") or record.project.replace("-", "_"))
+        names = (record.project, record.version, record.inputs.get("target", ""))
+        failures = static_checks.static_failures(path, *names, import_name=named)
         problems += map(str, failures)
     signers: list[str] = []
     bundle = path.with_name(path.name + provenance.SUFFIX)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 from freewheel.base import files
 from freewheel.base.errors import ProofError
 from freewheel.base.workspace import PINS, Workspace
+from freewheel.base.zips import open_zip
 from freewheel.build import patches
 from freewheel.machine.tsan import QUIET, SanitizedInterpreter
 from freewheel.proof.compiling import Compilation, CompiledWheel
@@ -75,7 +75,7 @@ def _variables(sanitized: SanitizedInterpreter, tree: Path) -> dict[str, str | N
 
 def _check_instrumented(wheel: Path) -> None:
     """A build backend that goes its own way with flags would give a wheel without any race."""
-    with zipfile.ZipFile(wheel) as archive:
+    with open_zip(wheel) as archive:
         modules = [name for name in archive.namelist() if name.endswith(".so")]
         plain = [name for name in modules if b"__tsan_func_entry" not in archive.read(name)]
     if plain or not modules:

@@ -1,0 +1,187 @@
+"""The checks of a finished wheel by their codes, and those that read its archive alone."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from installer.sources import WheelFile
+from packaging.tags import parse_tag
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import Version
+
+from freewheel.base.members import ArchiveError
+from freewheel.base.wheel_archive import WheelArchive, open_wheel
+
+# The checks, in the order in which they run. Codes are stable: a number is never used again.
+CHECKS = {
+    "FW101": "the file name is valid and names the project and the version",
+    "FW102": "METADATA, .dist-info and the file name agree on name and version",
+    "FW103": "the tags in WHEEL are those of the file name",
+    "FW104": "the tags are the target's: its interpreter, its ABI and a platform policy",
+    "FW105": "RECORD lists every file with its right digest and size",
+    "FW106": "no shared library was grafted into the wheel",
+    "FW107": "there are extension modules, all for the free-threaded ABI",
+    "FW108": "the SBOM is there, validates and names this wheel's version (patched wheels only)",
+    "FW109": "upstream's licence files are in .dist-info/licenses",
+    "FW110": "at the top of the archive are the import package and .dist-info alone",
+    "FW201": "the wheel installs into a fresh environment",
+    "FW202": "the package and each extension module import, with warnings as errors",
+    "FW203": "after all imports the GIL is still off",
+    "FW204": "the package's own version and the installed version are the wheel's",
+}
+_EXTENSION = re.compile(r"^(?P<module>.+?)\.(?P<abi>[^/]+)\.(so|pyd)$")
+_POLICY = re.compile(r"^(many|musl)linux_\d+_\d+_\w+$|^macosx_\d+_\d+_\w+$|^win_\w+$")
+# What the interpreter runs by itself where it finds it.
+_STARTED = {"sitecustomize", "usercustomize"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """One check that a wheel did not pass."""
+
+    code: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.code} {CHECKS[self.code]}: {self.detail}"
+
+
+def static_failures(
+    path: Path, project: str, version: str, target: str, *, import_name: str
+) -> Iterator[Failure]:
+    """What can be told from the archive alone. ``target`` is a cibuildwheel build identifier."""
+    try:
+        name, parsed, _, tags = parse_wheel_filename(path.name)
+    except InvalidWheelFilename as error:
+        yield Failure(code="FW101", detail=str(error))
+        return
+    if name != project or parsed != Version(version):
+        detail = f"{path.name} says {name} {parsed}, not {project} {version}"
+        yield Failure(code="FW101", detail=detail)
+    try:
+        with open_wheel(path) as wheel:
+            yield from _metadata_failures(wheel, project, version)
+            yield from _tag_failures(wheel, {str(tag) for tag in tags}, target)
+            yield from _record_failures(wheel)
+            if Version(version).local:
+                yield from _sbom_failures(wheel, project, version)
+            yield from _licence_failures(wheel)
+            yield from _grafted(wheel.names)
+            yield from _extension_failures(wheel.names, target)
+            yield from _top_failures(wheel, import_name)
+    except ArchiveError as error:
+        yield Failure(code="FW105", detail=error.summary)
+
+
+def _metadata_failures(wheel: WheelArchive, project: str, version: str) -> Iterator[Failure]:
+    expected = f"{project.replace('-', '_')}-{version}.dist-info"
+    if wheel.dist_info != expected:
+        yield Failure(code="FW102", detail=f"{wheel.dist_info} should be {expected}")
+    metadata = wheel.headers("METADATA")
+    if canonicalize_name(str(metadata["Name"])) != project:
+        yield Failure(code="FW102", detail=f"METADATA names {metadata['Name']}")
+    if metadata["Version"] != version:
+        yield Failure(code="FW102", detail=f"METADATA says version {metadata['Version']}")
+
+
+def _tag_failures(wheel: WheelArchive, tags: set[str], target: str) -> Iterator[Failure]:
+    lines = [str(line) for line in wheel.headers("WHEEL").get_all("Tag", [])]
+    try:
+        listed = {str(tag) for line in lines for tag in parse_tag(line)}
+    except ValueError as error:
+        yield Failure(code="FW103", detail=f"WHEEL lists {lines}: {error}")
+        return
+    if listed != tags:
+        detail = f"WHEEL lists {sorted(listed)}, the file name {sorted(tags)}"
+        yield Failure(code="FW103", detail=detail)
+    abi, _, platform = target.partition("-")
+    kind, _, machine = platform.partition("_")
+    for tag in sorted(tags):
+        interpreter, tag_abi, tag_platform = tag.split("-")
+        if (interpreter, tag_abi) != (abi.removesuffix("t"), abi):
+            yield Failure(code="FW104", detail=f"{tag} is not for {abi}")
+        policy = tag_platform.startswith(kind) and tag_platform.endswith(machine)
+        alias = tag_platform in (f"manylinux2014_{machine}", f"manylinux2010_{machine}")
+        alias = alias or tag_platform == f"manylinux1_{machine}"
+        if not policy or not (_POLICY.match(tag_platform) or alias):
+            yield Failure(code="FW104", detail=f"{tag_platform} is not a {platform} policy")
+
+
+def _record_failures(wheel: WheelArchive) -> Iterator[Failure]:
+    try:
+        WheelFile(wheel.zip).validate_record(validate_contents=True)
+    except Exception as error:  # noqa: BLE001  installer has a different class for each kind
+        issues = getattr(error, "issues", None) or [str(error)]
+        for issue in issues:
+            yield Failure(code="FW105", detail=str(issue))
+
+
+def _sbom_failures(wheel: WheelArchive, project: str, version: str) -> Iterator[Failure]:
+    # Imported where a wheel is checked: a build that finds nothing to do need not wait for it.
+    from freewheel.build import sbom  # noqa: PLC0415
+
+    member = f"{wheel.dist_info}/{sbom.MEMBER}"
+    if member not in wheel.names:
+        yield Failure(code="FW108", detail=f"there is no {member}")
+        return
+    for problem in sbom.problems(wheel.read(member), project, version):
+        yield Failure(code="FW108", detail=problem)
+
+
+def _licence_failures(wheel: WheelArchive) -> Iterator[Failure]:
+    listed = wheel.headers("METADATA").get_all("License-File", [])
+    if not listed:
+        yield Failure(code="FW109", detail="METADATA lists no License-File")
+    for name in listed:
+        if f"{wheel.dist_info}/licenses/{name}" not in wheel.names:
+            yield Failure(code="FW109", detail=f"{name} is listed, but not there")
+
+
+def _top_failures(wheel: WheelArchive, import_name: str) -> Iterator[Failure]:
+    """Another package, or what runs at each start of the interpreter, would come in unseen.
+
+    Beside the import package may stand its own private modules, such as ``_speedy`` of ``speedy``,
+    and the C headers of .data.
+    """
+    top = import_name.partition(".")[0].lstrip("_")
+    data = wheel.dist_info.removesuffix(".dist-info") + ".data"
+    for name in wheel.names:
+        first, _, rest = name.partition("/")
+        module = first if rest else first.partition(".")[0]
+        bare = module.lstrip("_")
+        own = bare == top or bare.startswith(f"{top}_")
+        if first == wheel.dist_info or (first == data and rest.startswith("headers/")):
+            continue
+        if first.endswith(".libs"):  # FW106 says so
+            continue
+        if first.endswith(".pth") or not own or module in {*_STARTED, *sys.stdlib_module_names}:
+            yield Failure(code="FW110", detail=f"{name} is not of {import_name}")
+
+
+def _grafted(members: Iterable[str]) -> Iterator[Failure]:
+    for member in members:
+        # Beside the package on Linux and Windows; inside it on macOS.
+        directories = PurePosixPath(member).parts[:-1]
+        if any(name == ".dylibs" or name.endswith(".libs") for name in directories):
+            yield Failure(code="FW106", detail=member)
+
+
+def _extension_failures(members: Iterable[str], target: str) -> Iterator[Failure]:
+    abi = target.partition("-")[0].removeprefix("cp")
+    extensions = [match for member in members if (match := _EXTENSION.match(member))]
+    if not extensions:
+        yield Failure(code="FW107", detail="no extension module at all")
+    for match in extensions:
+        if f"cpython-{abi}-" not in match["abi"] and f"cp{abi}-" not in match["abi"]:
+            yield Failure(code="FW107", detail=f"{match[0]} is not for cp{abi}")
+
+
+def extension_modules(path: Path) -> list[str]:
+    """The dotted names of the extension modules in a wheel."""
+    with open_wheel(path) as wheel:
+        matches = [match for name in wheel.names if (match := _EXTENSION.match(name))]
+    return sorted(match["module"].replace("/", ".") for match in matches)
