@@ -64,7 +64,7 @@ def test_both_pages_say_the_same_of_a_file(tmp_path: Path, simple: Path) -> None
         assert package.has_metadata is True
         metadata = simple / "demo" / (wheel.name + ".metadata")
         assert package.metadata_digests == {"sha256": files.sha256(metadata)}
-        assert page.repository_version == "1.1"
+        assert page.repository_version == "1.4"
         assert not package.is_yanked
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import secrets
 import shutil
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +17,8 @@ from filelock import FileLock, Timeout
 
 from freewheel.base.errors import BusyError
 
-PARTIAL = ".partial"  # suffix of a file that is still being written; never read, safe to delete
+PARTIAL = ".partial"  # suffix of a file that is still being written; never read
+_OLD = 3600.0  # seconds after which nobody is still writing one
 
 
 def sha256(path: Path) -> str:
@@ -23,22 +28,51 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, mode: int | None = None) -> Iterator[Path]:
     """Yield a path to write to; move it over ``path`` in one step when the block ends well.
 
-    A process killed in between leaves ``path`` as it was, and a ``.partial`` file beside it that
-    the next write replaces.
+    The path is this write's own, whoever else writes the same file. A process killed in between
+    leaves ``path`` as it was, and a ``.partial`` file beside it that the next write takes away.
+    With ``mode`` the file gets those permissions, whatever the umask is.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + PARTIAL)
-    partial.unlink(missing_ok=True)
+    sweep(path.parent, path.name)
+    partial = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{PARTIAL}")
     try:
         yield partial
         with partial.open("rb") as file:
             os.fsync(file.fileno())
+        if mode is not None:
+            partial.chmod(mode)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def sweep(directory: Path, name: str = "") -> None:
+    """Take away the partial files (of ``name`` alone, where it is given) that nobody writes now."""
+    with os.scandir(directory) as entries:
+        found = [e.name for e in entries if e.name.endswith(PARTIAL) and e.name.startswith(name)]
+    for partial in found:
+        if _is_left_over(directory / partial):
+            with contextlib.suppress(IsADirectoryError, PermissionError):  # not ours to judge
+                (directory / partial).unlink(missing_ok=True)
+
+
+def _is_left_over(partial: Path) -> bool:
+    """Whether its writer is gone: its process does not run any more, or started it long ago."""
+    writer = partial.name.removesuffix(PARTIAL).rpartition(".")[2].partition("-")[0]
+    try:
+        if time.time() - partial.stat().st_mtime > _OLD:
+            return True
+        if sys.platform == "win32" or not writer.isascii() or not writer.isdigit():
+            return False
+        os.kill(int(writer), 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:  # it went away in between, or another user's process writes it
+        return False
+    return False
 
 
 def write_text(path: Path, text: str) -> None:
@@ -47,9 +81,9 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a binary file in one step."""
-    with replacing(path) as partial:
+def write_bytes(path: Path, content: bytes, *, mode: int | None = None) -> None:
+    """Write a binary file in one step; ``mode`` as in ``replacing``."""
+    with replacing(path, mode=mode) as partial:
         partial.write_bytes(content)
 
 

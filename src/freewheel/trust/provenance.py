@@ -22,9 +22,10 @@ from freewheel import __version__
 from freewheel.base import files
 from freewheel.base.errors import AttestationError
 from freewheel.base.workspace import PINS
+from freewheel.build import index_pages
 from freewheel.build.buildinfo import Record
 
-SUFFIX = ".intoto.jsonl"
+SUFFIX = index_pages.PROVENANCE
 SIGNING_KEY = "FREEWHEEL_SIGNING_KEY"  # a private key, PEM (PKCS #8), or the file that has it
 TRUSTED_KEYS = "FREEWHEEL_TRUSTED_KEYS"  # names a directory of public keys, PEM
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
