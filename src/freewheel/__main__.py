@@ -1,5 +1,5 @@
 """Lets ``python -m freewheel`` do what the ``freewheel`` command does."""
 
-from freewheel.commands.build import main
+from freewheel.commands.main import main
 
 main()

@@ -22,7 +22,7 @@ from typing import Any
 
 from freewheel.base import archives, process
 from freewheel.build import wheel
-from freewheel.commands import build
+from freewheel.commands import main
 from freewheel.recipe.recipe import Release
 
 _STARTED = int(time.time())
@@ -99,4 +99,4 @@ REMEDIES = {
 
 if __name__ == "__main__":
     REMEDIES[sys.argv.pop(1)]()
-    build.main()
+    main.main()

@@ -14,7 +14,7 @@ from freewheel.base import archives, files
 from freewheel.base.errors import VerifyError
 from freewheel.build import sbom
 from freewheel.build.patches import Patch
-from freewheel.commands import build
+from freewheel.commands import main
 from freewheel.proof import certificate
 from freewheel.proof.make_certificate import issue
 from freewheel.trust.explain import explain
@@ -119,7 +119,7 @@ def test_it_says_what_the_certificate_says(wheel: Path, tmp_path: Path) -> None:
 
 
 def test_the_command_prints_the_lines(wheel: Path) -> None:
-    done = CliRunner().invoke(build.commands, ["explain", str(wheel)])
+    done = CliRunner().invoke(main.commands, ["explain", str(wheel)])
 
     assert done.exit_code == 0, done.output
     assert "S1: Make _name_ and *args* `safe`" in done.output

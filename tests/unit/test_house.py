@@ -105,7 +105,7 @@ def test_what_is_trusted_is_made_in_one_module_only(kind: str, home: str) -> Non
             {"print", "sys.stdout", "sys.stderr", "sys.stdout.write"},
             {"base/console.py", "build/importing.py", "proof/speed/rate.py"},
         ),
-        ({"sys.exit", "SystemExit", "os._exit", "exit"}, {"commands/build.py"}),
+        ({"sys.exit", "SystemExit", "os._exit", "exit"}, {"commands/main.py"}),
     ],
 )
 def test_starting_children_printing_and_exiting_have_one_home(

@@ -1,56 +1,26 @@
-"""The command line: reads the words, calls the pipeline, says what came of it, and exits."""
+"""The verbs that build: call the pipeline, and say what came of it."""
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import NoReturn
 
 import click
 
-from freewheel import __version__
 from freewheel.base import console
-from freewheel.base.errors import FreewheelError
 from freewheel.base.workspace import Workspace, find_workspace
-from freewheel.build import buildinfo, finished, known_good, pipeline
+from freewheel.build import known_good, pipeline
 from freewheel.build.check import VerifiedWheel
-from freewheel.commands import proof as proof_commands
-from freewheel.commands import release as release_commands
 from freewheel.commands import selection
-from freewheel.commands import upkeep as upkeep_commands
-from freewheel.commands.doctor import examine
 from freewheel.commands.outcomes import show_error, show_outcomes
-from freewheel.publish import install_lines, server
-from freewheel.recipe.recipe import load_recipes
-from freewheel.trust import provenance, rebuild, reproduce, verify
-from freewheel.upkeep import locks
+from freewheel.publish import install_lines
+from freewheel.trust import reproduce
 
 
-def main() -> NoReturn:
-    """Run the command line; the exit code is 0, the error's own, or 130 when interrupted."""
-    try:
-        code = commands.main(standalone_mode=False)
-    except FreewheelError as error:
-        show_error(error)
-        code = error.exit_code
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        console.fail("interrupted; nothing half-written was left in wheels/")
-        code = 130
-    sys.exit(code or 0)
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__)
-def commands() -> None:
-    """Build, verify and publish patched wheels for free-threaded CPython."""
-
-
-@commands.command()
+@click.command(
+    short_help="Build wheels, and the local index of them.",
+    epilog="Example: freewheel build asyncpg --release 0.31.0",
+)
 @click.argument("projects", nargs=-1)
 @selection.release_option
 @selection.all_releases_option
@@ -108,7 +78,11 @@ def _show_judgements(outcomes: Sequence[pipeline.Outcome]) -> None:
         )
 
 
-@commands.command(name="reproduce")
+@click.command(
+    name="reproduce",
+    short_help="Build each wheel twice, all else varied, and compare.",
+    epilog="Example: freewheel reproduce httptools",
+)
 @click.argument("projects", nargs=-1)
 @selection.release_option
 @selection.all_releases_option
@@ -164,95 +138,17 @@ def _show_install_lines(workspace: Workspace, outcomes: Sequence[pipeline.Outcom
     console.say(f"  {lines.uv}")
 
 
-@commands.command()
-@click.option("--port", type=int, help="Port on loopback; the one used last, 3141 at first.")
-def serve(port: int | None) -> None:
-    """Run the private index as a server on this machine, until interrupted."""
-    server.serve(find_workspace(), port=port)
-
-
-@commands.command(name="verify")
-@click.argument("wheels", nargs=-1, required=True, type=click.Path(path_type=Path))
-def verify_wheels(wheels: tuple[Path, ...]) -> None:
-    """Check WHEELS again, with the buildinfo and the attestation beside each."""
-    for path in wheels:
-        found = verify.verify_file(path)
-        signed = f"signed by {', '.join(found.signers)}" if found.signers else "not signed"
-        proven = f"{found.certified.kind} certificate" if found.certified else "no certificate"
-        console.say(f"{path.name}: good, {signed}, {proven}")
-
-
-@commands.command()
-@click.argument("projects", nargs=-1)
-def attest(projects: tuple[str, ...]) -> None:
-    """Sign in-toto provenance for the wheels of PROJECTS (all when none is named)."""
-    for record in _verified_records(find_workspace(), projects):
-        console.say(f"{provenance.attest(record)}")
-
-
-@commands.command(name="rebuild")
-@click.argument("wheel")
-def rebuild_wheel(wheel: str) -> None:
-    """Build WHEEL, a path or a URL, again from what it records, and compare."""
-    workspace = find_workspace()
-    recipes = load_recipes(workspace.recipes, workspace.patches)
-    made = rebuild.rebuild(workspace, recipes, wheel)
-    console.say(f"{made.name}: identical, {made.sha256}")
-
-
-@commands.command(name="lock-wheels")
+@click.command(
+    name="lock-wheels",
+    short_help="Record the wheels as known good.",
+    epilog="Example: freewheel lock-wheels greenlet",
+)
 @click.argument("projects", nargs=-1)
 def lock_wheels(projects: tuple[str, ...]) -> None:
     """Take the wheels of PROJECTS (all when none is named) into the lock of known-good wheels."""
     workspace = find_workspace()
-    changed = known_good.accept(workspace.known_good, _verified_records(workspace, projects))
+    records = selection.verified_records(workspace, projects)
+    changed = known_good.accept(workspace.known_good, records)
     for entry in changed:
         console.say(f"{entry.wheel}: {entry.sha256}")
     console.say(f"{len(changed)} entries of {workspace.known_good.name} are new")
-
-
-def _verified_records(workspace: Workspace, projects: Sequence[str]) -> list[buildinfo.Record]:
-    """The records of the wheels in wheels/, all of which still have the bytes they name."""
-    chosen = selection.chosen_recipes(workspace, projects)
-    verified = {wheel.path for wheel in finished.verified_wheels(workspace, chosen)}
-    records = buildinfo.read_records(workspace.wheels)
-    return [record for record in records if record.wheel in verified]
-
-
-@commands.command(name="update-pins")
-@click.option("--keep", is_flag=True, help="Keep the versions that still fit.")
-def update_pins(*, keep: bool) -> None:
-    """Resolve every lock in src/freewheel/pins/ again, and say what changed."""
-    changes = locks.update(find_workspace(), upgrade=not keep)
-    rows = [(c.lock, c.package, c.before or "-", c.after or "-") for c in changes]
-    if rows:
-        console.table(("lock", "package", "was", "is"), rows)
-    console.say(f"{len(rows)} changes")
-
-
-@commands.command()
-@click.argument("wheel", type=click.Path(path_type=Path))
-def explain(wheel: Path) -> None:
-    """Say what WHEEL is made of: upstream's release, the patches and why, the pins, the digest."""
-    # Imported here: it brings in what reads SBOMs, which the other commands need not wait for.
-    from freewheel.trust import explain as explaining  # noqa: PLC0415
-
-    for line in explaining.explain(wheel, root=explaining.find_checkout()):
-        console.say(line)
-
-
-@commands.command()
-def doctor() -> int:
-    """Say what was found on this machine, what would be chosen and why, and what is missing."""
-    findings = examine(find_workspace())
-    for finding in findings:
-        console.say(f"{finding.state:8} {finding.topic}: {finding.detail}")
-        if finding.reason:
-            console.say(f"{'':8}   {finding.reason}")
-        if finding.remedy:
-            console.say(f"{'':8}   Next: {finding.remedy}")
-    return 1 if any(finding.state == "missing" for finding in findings) else 0
-
-
-for command in (*proof_commands.ALL, *release_commands.ALL, *upkeep_commands.ALL):
-    commands.add_command(command)

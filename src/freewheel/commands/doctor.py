@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
 
+import click
 import requests
 
-from freewheel.base import process
+from freewheel.base import console, process
 from freewheel.base.errors import CommandFailed, FreewheelError, MachineError
-from freewheel.base.workspace import Workspace
+from freewheel.base.workspace import Workspace, find_workspace
 from freewheel.build.source import configured_places
 from freewheel.machine import debian, postgres
 from freewheel.machine.engine import Engine, find_engine, missing_packages
@@ -304,3 +305,19 @@ def _interpreter(workspace: Workspace) -> Finding:
         detail=f"{found.version} {found.path}",
         reason=f"from {found.origin}",
     )
+
+
+@click.command(
+    short_help="Say what this machine has and lacks.",
+    epilog="Example: freewheel doctor",
+)
+def doctor() -> int:
+    """Say what was found on this machine, what would be chosen and why, and what is missing."""
+    findings = examine(find_workspace())
+    for finding in findings:
+        console.say(f"{finding.state:8} {finding.topic}: {finding.detail}")
+        if finding.reason:
+            console.say(f"{'':8}   {finding.reason}")
+        if finding.remedy:
+            console.say(f"{'':8}   Next: {finding.remedy}")
+    return 1 if any(finding.state == "missing" for finding in findings) else 0

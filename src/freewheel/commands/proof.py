@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import click
 
@@ -17,15 +16,21 @@ from freewheel.build.check import VerifiedWheel
 from freewheel.build.job import Job
 from freewheel.commands import selection
 from freewheel.commands.outcomes import show_outcomes
-from freewheel.proof import cases, form
+from freewheel.machine.tsan import why_not_here
+from freewheel.proof import cases, form, proving, report, soaking
+from freewheel.proof.cases import Case
+from freewheel.proof.form import Figure, Ratio, Tally
+from freewheel.proof.proving import Proof
+from freewheel.proof.races import sanitizer
+from freewheel.proof.races.reports import Origin
+from freewheel.proof.races.sanitizer import require_clean
+from freewheel.proof.speed import measuring
 
-if TYPE_CHECKING:
-    from freewheel.proof.cases import Case
-    from freewheel.proof.form import Figure, Ratio, Tally
-    from freewheel.proof.proving import Proof
 
-
-@click.command()
+@click.command(
+    short_help="Show that every patch is needed and works; certify.",
+    epilog="Example: freewheel prove greenlet --quick",
+)
 @click.argument("projects", nargs=-1)
 @selection.release_option
 @selection.all_releases_option
@@ -43,9 +48,6 @@ def prove(
 ) -> int:
     """Put the wheels of PROJECTS (all recipes when none is named) to the proof."""
     process.end_by_sigterm()
-    # Imported here: a build with nothing to do need not wait for what only the proof needs.
-    from freewheel.proof import proving, report  # noqa: PLC0415
-
     started = time.monotonic()
     workspace = find_workspace()
     with console.Board() as board:
@@ -76,9 +78,6 @@ def _look_for_races(
 
     On a machine where it cannot run, the certificates have nothing of it, and that is told.
     """
-    from freewheel.machine.tsan import why_not_here  # noqa: PLC0415
-    from freewheel.proof.races import sanitizer  # noqa: PLC0415
-
     if reason := why_not_here():
         console.warn(f"data races are not looked for with ThreadSanitizer: {reason}")
         return
@@ -150,7 +149,10 @@ def _provable(jobs: Sequence[Job]) -> list[Job]:
     return left
 
 
-@click.command()
+@click.command(
+    short_help="Look for data races with ThreadSanitizer.",
+    epilog="Example: freewheel tsan httptools --baseline",
+)
 @click.argument("projects", nargs=-1)
 @selection.release_option
 @selection.all_releases_option
@@ -166,11 +168,6 @@ def tsan(
 ) -> None:
     """Run the probes and stress programs of PROJECTS under ThreadSanitizer."""
     process.end_by_sigterm()
-    # Imported here, as in `prove`.
-    from freewheel.proof.races import sanitizer  # noqa: PLC0415
-    from freewheel.proof.races.reports import Origin  # noqa: PLC0415
-    from freewheel.proof.races.sanitizer import require_clean  # noqa: PLC0415
-
     workspace = find_workspace()
     jobs = selection.plan(
         workspace, projects, versions, all_releases=all_releases, baseline=baseline
@@ -198,7 +195,10 @@ def tsan(
     require_clean(results)
 
 
-@click.command()
+@click.command(
+    short_help="Measure what patches cost and gain.",
+    epilog="Example: freewheel bench asyncpg --rounds 3",
+)
 @click.argument("projects", nargs=-1)
 @selection.release_option
 @selection.all_releases_option
@@ -220,9 +220,6 @@ def bench(
 ) -> None:
     """Measure what the patches of PROJECTS cost and gain, in threads and in processes."""
     process.end_by_sigterm()
-    # Imported here, as in `prove`.
-    from freewheel.proof.speed import measuring  # noqa: PLC0415
-
     workspace = find_workspace()
     with console.Board() as board:
         chosen = built_cases(workspace, projects, versions, board, all_releases=all_releases)
@@ -255,7 +252,10 @@ def ratio_text(ratio: Ratio) -> str:
     return f"{ratio.median:.2f} ({ratio.lowest:.2f} to {ratio.highest:.2f})"
 
 
-@click.command()
+@click.command(
+    short_help="Let stress programs work on the wheels for an hour.",
+    epilog="Example: freewheel soak greenlet --seconds 600",
+)
 @click.argument("projects", nargs=-1)
 @selection.release_option
 @selection.all_releases_option
@@ -275,9 +275,6 @@ def soak(
 ) -> None:
     """Let the stress programs of PROJECTS work on the patched wheels for a long time."""
     process.end_by_sigterm()
-    # Imported here, as in `prove`.
-    from freewheel.proof import soaking  # noqa: PLC0415
-
     workspace = find_workspace()
     jobs = selection.plan(workspace, projects, versions, all_releases=all_releases, baseline=False)
     with console.Board() as board:
@@ -296,7 +293,11 @@ def soak(
         )
 
 
-@click.command(name="certificate-schema")
+@click.command(
+    name="certificate-schema",
+    short_help="Print the JSON Schema of certificates.",
+    epilog="Example: freewheel certificate-schema > schema.json",
+)
 def certificate_schema() -> None:
     """Print the JSON Schema of certificates."""
     console.say(json.dumps(form.schema(), indent=1, sort_keys=True))
@@ -345,6 +346,3 @@ def _told(tally: Tally) -> str:
 
 def _counted(numbers: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in numbers.items())
-
-
-ALL: tuple[click.Command, ...] = (prove, bench, soak, tsan, certificate_schema)

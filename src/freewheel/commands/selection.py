@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import click
 
 from freewheel.base.workspace import Workspace
-from freewheel.build import pipeline
+from freewheel.build import buildinfo, finished, pipeline
 from freewheel.build.job import Job
 from freewheel.recipe.recipe import Recipe, Release, choose_recipe, load_recipes
 
@@ -60,3 +60,11 @@ def _chooser(
     if versions:
         return lambda recipe: [recipe.release(version) for version in versions]
     return lambda recipe: [recipe.default_release]
+
+
+def verified_records(workspace: Workspace, projects: Sequence[str]) -> list[buildinfo.Record]:
+    """The records of the wheels in wheels/, all of which still have the bytes they name."""
+    chosen = chosen_recipes(workspace, projects)
+    verified = {wheel.path for wheel in finished.verified_wheels(workspace, chosen)}
+    records = buildinfo.read_records(workspace.wheels)
+    return [record for record in records if record.wheel in verified]

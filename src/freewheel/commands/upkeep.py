@@ -12,11 +12,15 @@ from freewheel.base.workspace import find_workspace
 from freewheel.commands import selection
 from freewheel.proof import cases
 from freewheel.recipe.recipe import choose_recipe, load_recipes
-from freewheel.upkeep import new_recipe, refresh, watch, watch_report
+from freewheel.upkeep import locks, new_recipe, refresh, watch, watch_report
 from freewheel.upkeep.upstream import offer_of
 
 
-@click.command(name="watch")
+@click.command(
+    name="watch",
+    short_help="Say what upstream has released since.",
+    epilog="Example: freewheel watch greenlet",
+)
 @click.argument("projects", nargs=-1)
 @click.option(
     "--output",
@@ -40,7 +44,11 @@ def watch_upstream(projects: tuple[str, ...], output: Path | None) -> None:
     console.note(f"report: {directory / watch_report.REPORT}")
 
 
-@click.command(name="refresh")
+@click.command(
+    name="refresh",
+    short_help="Carry patches over to another release.",
+    epilog="Example: freewheel refresh asyncpg 0.33.0",
+)
 @click.argument("project")
 @click.argument("version")
 @click.option("--continue", "proceed", is_flag=True, help="Go on after conflicts were solved.")
@@ -67,7 +75,11 @@ def refresh_series(project: str, version: str, *, proceed: bool) -> None:
     console.say(f"Next: nox -s build-{recipe.name} -- --release {release.version}, then prove it")
 
 
-@click.command(name="new-recipe")
+@click.command(
+    name="new-recipe",
+    short_help="Write a recipe from the index and the sdist.",
+    epilog="Example: freewheel new-recipe msgpack 1.1.2",
+)
 @click.argument("name")
 @click.argument("version")
 @click.option("--import-name", metavar="PACKAGE", help="The package that is imported.")
@@ -93,4 +105,16 @@ def begin_recipe(
     console.say(f"Next: nox -s build-{recipe.name} -- --baseline; docs/recipes.md goes on")
 
 
-ALL: tuple[click.Command, ...] = (watch_upstream, refresh_series, begin_recipe)
+@click.command(
+    name="update-pins",
+    short_help="Renew the locks.",
+    epilog="Example: freewheel update-pins --keep",
+)
+@click.option("--keep", is_flag=True, help="Keep the versions that still fit.")
+def update_pins(*, keep: bool) -> None:
+    """Resolve every lock in src/freewheel/pins/ again, and say what changed."""
+    changes = locks.update(find_workspace(), upgrade=not keep)
+    rows = [(c.lock, c.package, c.before or "-", c.after or "-") for c in changes]
+    if rows:
+        console.table(("lock", "package", "was", "is"), rows)
+    console.say(f"{len(rows)} changes")

@@ -1,0 +1,109 @@
+"""The verbs of an index: upload to one, run one, make a static one."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from freewheel.base import console
+from freewheel.base.workspace import Workspace, find_workspace
+from freewheel.build import finished
+from freewheel.commands import selection
+from freewheel.proof import certificate
+from freewheel.proof.programs import load_programs
+from freewheel.publish import install_lines, server
+from freewheel.publish import upload as publishing
+from freewheel.publish.destination import Destination, on_this_machine, resolve_destination
+from freewheel.release import site
+from freewheel.trust import verify
+
+
+@click.command(
+    short_help="Upload certified wheels, and compare them.",
+    epilog="Example: freewheel publish asyncpg --rehearse",
+)
+@click.argument("projects", nargs=-1)
+@click.option("--rehearse", is_flag=True, help="Upload to a server of its own, which then ends.")
+def publish(projects: tuple[str, ...], *, rehearse: bool) -> None:
+    """Upload the certified wheels of PROJECTS (all in wheels/ by default) and compare them."""
+    workspace = find_workspace()
+    wheels = _certified(workspace, projects)
+    with _destination(workspace, rehearse=rehearse) as destination:
+        published = publishing.publish(wheels, destination)
+    rows = [
+        (item.wheel.path.name, "uploaded" if item.uploaded else "was there", item.wheel.sha256)
+        for item in published
+    ]
+    console.table(("wheel", "state", "SHA-256, read back"), rows)
+    console.say()
+    if rehearse:
+        console.say("That was a rehearsal: the server has ended, and nothing was published.")
+        return
+    install_lines.write_requirements(workspace.wheels / "requirements.txt", wheels)
+    console.say("Install them, pinned and with hashes, with either")
+    lines = install_lines.install_lines(wheels, destination.simple_url)
+    console.say(f"  {lines.pip}")
+    console.say(f"  {lines.uv}")
+
+
+@contextmanager
+def _destination(workspace: Workspace, *, rehearse: bool) -> Iterator[Destination]:
+    if not rehearse:
+        yield resolve_destination(workspace)
+        return
+    with tempfile.TemporaryDirectory(prefix="freewheel-") as name:
+        apart = replace(workspace, data=Path(name), cache=Path(name) / "cache")
+        running = server.start_server(apart, port=0)
+        try:
+            yield on_this_machine(running.server)
+        finally:
+            running.stop()
+
+
+def _certified(workspace: Workspace, projects: Sequence[str]) -> list[certificate.CertifiedWheel]:
+    """What may be published: audited, of targets that are proven, each with its certificate."""
+    recipes = selection.chosen_recipes(workspace, projects)
+    verified = finished.verified_wheels(workspace, recipes)
+    verified = finished.without_unproven(workspace, recipes, verified)
+    for wheel in verified:
+        verify.verify_file(wheel.path)
+    return certificate.all_certified(
+        (wheel, load_programs(workspace.probes, wheel.project)) for wheel in verified
+    )
+
+
+@click.command(
+    name="site",
+    short_help="Make the static index of certified wheels.",
+    epilog="Example: FREEWHEEL_PAGES_URL= freewheel site",
+)
+def make_site() -> None:
+    """Make wheels/site/ a static index of the certified wheels and of what is served already.
+
+    FREEWHEEL_PAGES_URL names the index that is served now; empty means that this one begins.
+    """
+    workspace = find_workspace()
+    wheels = _certified(workspace, ())
+    earlier = os.environ.get(site.EARLIER, "")
+    if not earlier:
+        console.note(f"{site.EARLIER} is empty: the index begins with these wheels")
+    directory = workspace.wheels / "site"
+    for name in site.assemble(wheels, directory, earlier=earlier, yanked=site.read_yanked()):
+        console.say(f"new: {name}")
+    console.say(f"the index is in {directory.relative_to(workspace.root)}")
+
+
+@click.command(
+    short_help="Run the private index on this machine.",
+    epilog="Example: freewheel serve --port 3141",
+)
+@click.option("--port", type=int, help="Port on loopback; the one used last, 3141 at first.")
+def serve(port: int | None) -> None:
+    """Run the private index as a server on this machine, until interrupted."""
+    server.serve(find_workspace(), port=port)
