@@ -138,6 +138,8 @@ def lint(session: nox.Session) -> None:
     session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
     actions = sorted(map(str, Path(".github/actions").glob("*/action.yml")))
     session.run("check-jsonschema", "--builtin-schema", "vendor.github-actions", *actions)
+    forms = (".github/ISSUE_TEMPLATE/crash.yml", ".github/ISSUE_TEMPLATE/project.yml")
+    session.run("check-jsonschema", "--builtin-schema", "vendor.github-issue-forms", *forms)
     # The strictest there is: what could be an error counts as one.
     strictest = ("--offline", "--no-config", "--persona=auditor", "--strict-collection")
     session.run("zizmor", *strictest, ".github")
