@@ -8,7 +8,7 @@ import pytest
 from freewheel.base import files
 from freewheel.base.archives import record_digest
 from freewheel.build import check, sbom
-from freewheel.build.static_checks import extension_modules, static_failures
+from freewheel.build.static_checks import Expected, extension_modules, static_failures
 from tests.unit.sbommaker import EXTENSION, MEMBERS, TARGET, make_contents
 from tests.unit.wheelmaker import LINUX_TAG, make_wheel
 
@@ -37,8 +37,23 @@ def wheel(
     )
 
 
-def codes(path: Path, *, project: str = "speedy", version: str = VERSION) -> list[str]:
-    failures = static_failures(path, project, version, TARGET, import_name="speedy")
+def codes(
+    path: Path,
+    *,
+    project: str = "speedy",
+    version: str = VERSION,
+    pure: bool = False,
+    grafts: tuple[str, ...] = (),
+) -> list[str]:
+    expected = Expected(
+        project=project,
+        version=version,
+        target=TARGET,
+        import_name="speedy",
+        pure=pure,
+        grafts=grafts,
+    )
+    failures = static_failures(path, expected)
     return sorted({failure.code for failure in failures})
 
 
@@ -74,6 +89,27 @@ def test_another_name_or_version_than_expected(tmp_path: Path, project: str, ver
     path = wheel(tmp_path)
 
     assert codes(path, project=project, version=version) == ["FW101", "FW102", "FW108"]
+
+
+def test_a_pure_wheel_is_for_any_platform_and_has_no_extension(tmp_path: Path) -> None:
+    members: dict[str, bytes | str] = {"speedy/__init__.py": ""}
+    path = wheel(tmp_path, tag="py3-none-any", members=members)
+
+    assert codes(path, pure=True) == []
+    assert codes(path) == ["FW104", "FW107"]
+    assert codes(wheel(tmp_path), pure=True) == ["FW104", "FW107"]
+
+
+def test_what_is_grafted_is_named_and_what_is_named_is_grafted(tmp_path: Path) -> None:
+    members = {**MEMBERS, "speedy.libs/libpq-0a1b2c3d.so.5.15": b"\x7fELF"}
+    path = wheel(tmp_path, members=members)
+
+    assert codes(path) == ["FW106"]
+    assert codes(path, grafts=("libpq.so.5",)) == []
+    assert codes(path, grafts=("libpq.so.6",)) == ["FW106"]
+    assert codes(path, grafts=("libpq.so",)) == []
+    assert codes(path, grafts=("libcrypto.so.3", "libpq.so.5")) == ["FW106"]
+    assert codes(wheel(tmp_path), grafts=("libpq.so.5",)) == ["FW106"]
 
 
 def test_a_file_name_that_is_none(tmp_path: Path) -> None:

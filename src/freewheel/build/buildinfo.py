@@ -141,6 +141,8 @@ def _recipe_digest(recipe: Recipe, release: Release) -> str:
         "import-name": recipe.import_name,
         "version": [place.model_dump() for place in recipe.build.version],
         "generated": recipe.build.generated,
+        "pure": recipe.build.pure,
+        "grafts": [graft.model_dump() for graft in recipe.build.grafts],
         "epoch": release.source_date_epoch,
         "source-url": recipe.source_url,
         "vendored": [

@@ -16,7 +16,13 @@ from uv import find_uv_bin
 
 from freewheel.base import files, process
 from freewheel.base.errors import CommandFailed, VerifyError
-from freewheel.build.static_checks import CHECKS, Failure, extension_modules, static_failures
+from freewheel.build.static_checks import (
+    CHECKS,
+    Expected,
+    Failure,
+    extension_modules,
+    static_failures,
+)
 from freewheel.build.wheel import Container, Wheel
 from freewheel.machine.interpreter import Interpreter, python_of
 from freewheel.recipe.recipe import Recipe
@@ -86,8 +92,15 @@ def check_baseline(
 
 
 def _static(wheel: Wheel, recipe: Recipe) -> list[Failure]:
-    names = (recipe.name, wheel.version, wheel.target)
-    return list(static_failures(wheel.path, *names, import_name=recipe.import_name))
+    expected = Expected(
+        project=recipe.name,
+        version=wheel.version,
+        target=wheel.target,
+        import_name=recipe.import_name,
+        pure=recipe.build.pure,
+        grafts=recipe.build.graft_names,
+    )
+    return list(static_failures(wheel.path, expected))
 
 
 def _refusal(wheel: Wheel, failures: Sequence[Failure]) -> VerifyError:

@@ -345,7 +345,9 @@ def _record(
         details={
             "checks": static_checks.CHECKS,
             "commit": commit,
+            "grafts": ready.job.recipe.build.graft_names,
             "import name": ready.job.recipe.import_name,
+            "pure": ready.job.recipe.build.pure,
             "failed checks": failures,
             "image": builder.image.origin,
             "interpreter": builder.place.version

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -23,8 +23,8 @@ CHECKS = {
     "FW103": "the tags in WHEEL are those of the file name",
     "FW104": "the tags are the target's: its interpreter, its ABI and a platform policy",
     "FW105": "RECORD lists every file with its right digest and size",
-    "FW106": "no shared library was grafted into the wheel",
-    "FW107": "there are extension modules, all for the free-threaded ABI",
+    "FW106": "the shared libraries that were grafted into the wheel are those of build.grafts",
+    "FW107": "there are extension modules, all for the free-threaded ABI (in a pure wheel: none)",
     "FW108": "the SBOM is there, validates and names this wheel's version (patched wheels only)",
     "FW109": "upstream's licence files are in .dist-info/licenses",
     "FW110": "at the top of the archive are the import package and .dist-info alone",
@@ -33,6 +33,9 @@ CHECKS = {
     "FW203": "after all imports the GIL is still off",
     "FW204": "the package's own version and the installed version are the wheel's",
 }
+PURE_TAG = "py3-none-any"
+# What auditwheel puts before a library's ending.
+_SUFFIX = re.compile(r"-[0-9a-f]{8}(\.so\b)")
 _EXTENSION = re.compile(r"^(?P<module>.+?)\.(?P<abi>[^/]+)\.(so|pyd)$")
 _POLICY = re.compile(r"^(many|musl)linux_\d+_\d+_\w+$|^macosx_\d+_\d+_\w+$|^win_\w+$")
 # What the interpreter runs by itself where it finds it.
@@ -50,10 +53,25 @@ class Failure:
         return f"{self.code} {CHECKS[self.code]}: {self.detail}"
 
 
-def static_failures(
-    path: Path, project: str, version: str, target: str, *, import_name: str
-) -> Iterator[Failure]:
-    """What can be told from the archive alone. ``target`` is a cibuildwheel build identifier."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What a wheel is to be. ``target`` is a cibuildwheel build identifier.
+
+    A ``pure`` wheel has no extension modules and is for any platform. ``grafts`` are the shared
+    libraries that the repair may bring into the wheel, such as ``libpq.so.5``.
+    """
+
+    project: str
+    version: str
+    target: str
+    import_name: str
+    pure: bool = False
+    grafts: tuple[str, ...] = ()
+
+
+def static_failures(path: Path, expected: Expected) -> Iterator[Failure]:
+    """What can be told from the archive alone."""
+    project, version = expected.project, expected.version
     try:
         name, parsed, _, tags = parse_wheel_filename(path.name)
     except InvalidWheelFilename as error:
@@ -65,14 +83,14 @@ def static_failures(
     try:
         with open_wheel(path) as wheel:
             yield from _metadata_failures(wheel, project, version)
-            yield from _tag_failures(wheel, {str(tag) for tag in tags}, target)
+            yield from _tag_failures(wheel, {str(tag) for tag in tags}, expected)
             yield from _record_failures(wheel)
             if Version(version).local:
                 yield from _sbom_failures(wheel, project, version)
             yield from _licence_failures(wheel)
-            yield from _grafted(wheel.names)
-            yield from _extension_failures(wheel.names, target)
-            yield from _top_failures(wheel, import_name)
+            yield from _graft_failures(wheel.names, expected.grafts)
+            yield from _extension_failures(wheel.names, expected)
+            yield from _top_failures(wheel, expected.import_name)
     except ArchiveError as error:
         yield Failure(code="FW105", detail=error.summary)
 
@@ -88,7 +106,7 @@ def _metadata_failures(wheel: WheelArchive, project: str, version: str) -> Itera
         yield Failure(code="FW102", detail=f"METADATA says version {metadata['Version']}")
 
 
-def _tag_failures(wheel: WheelArchive, tags: set[str], target: str) -> Iterator[Failure]:
+def _tag_failures(wheel: WheelArchive, tags: set[str], expected: Expected) -> Iterator[Failure]:
     lines = [str(line) for line in wheel.headers("WHEEL").get_all("Tag", [])]
     try:
         listed = {str(tag) for line in lines for tag in parse_tag(line)}
@@ -98,7 +116,11 @@ def _tag_failures(wheel: WheelArchive, tags: set[str], target: str) -> Iterator[
     if listed != tags:
         detail = f"WHEEL lists {sorted(listed)}, the file name {sorted(tags)}"
         yield Failure(code="FW103", detail=detail)
-    abi, _, platform = target.partition("-")
+    if expected.pure:
+        if tags != {PURE_TAG}:
+            yield Failure(code="FW104", detail=f"{', '.join(sorted(tags))} is not {PURE_TAG}")
+        return
+    abi, _, platform = expected.target.partition("-")
     kind, _, machine = platform.partition("_")
     for tag in sorted(tags):
         interpreter, tag_abi, tag_platform = tag.split("-")
@@ -162,17 +184,42 @@ def _top_failures(wheel: WheelArchive, import_name: str) -> Iterator[Failure]:
             yield Failure(code="FW110", detail=f"{name} is not of {import_name}")
 
 
-def _grafted(members: Iterable[str]) -> Iterator[Failure]:
+def grafted(members: Iterable[str]) -> Iterator[str]:
+    """The members that a repair brought in: shared libraries of the system that built the wheel."""
     for member in members:
         # Beside the package on Linux and Windows; inside it on macOS.
         directories = PurePosixPath(member).parts[:-1]
         if any(name == ".dylibs" or name.endswith(".libs") for name in directories):
+            yield member
+
+
+def graft_of(member: str, grafts: Iterable[str]) -> str | None:
+    """Which of the libraries a grafted member is; None where it is none of them.
+
+    The repair puts a part of the content's digest into the name: libpq-0123abcd.so.5.15.
+    """
+    plain = _SUFFIX.sub(r"\1", PurePosixPath(member).name)
+    return next((name for name in grafts if plain == name or plain.startswith(f"{name}.")), None)
+
+
+def _graft_failures(members: Iterable[str], grafts: Sequence[str]) -> Iterator[Failure]:
+    found: set[str] = set()
+    for member in grafted(members):
+        if name := graft_of(member, grafts):
+            found.add(name)
+        else:
             yield Failure(code="FW106", detail=member)
+    for name in sorted(set(grafts) - found):
+        yield Failure(code="FW106", detail=f"{name} is in build.grafts, and not in the wheel")
 
 
-def _extension_failures(members: Iterable[str], target: str) -> Iterator[Failure]:
-    abi = target.partition("-")[0].removeprefix("cp")
+def _extension_failures(members: Iterable[str], expected: Expected) -> Iterator[Failure]:
+    abi = expected.target.partition("-")[0].removeprefix("cp")
     extensions = [match for member in members if (match := _EXTENSION.match(member))]
+    if expected.pure:
+        for match in extensions:
+            yield Failure(code="FW107", detail=f"{match[0]}, in a wheel for any platform")
+        return
     if not extensions:
         yield Failure(code="FW107", detail="no extension module at all")
     for match in extensions:

@@ -82,6 +82,44 @@ def build_wheel(
     requirements, and pip fetches them by hash. Raises BuildError with the end of cibuildwheel's
     output.
     """
+    raw = files.empty_directory(directory / "raw")
+    try:
+        if build.pure:
+            _build_pure(
+                *(sdist, build, target, raw),
+                container=_for_pure(sdist, container),
+                requirements=requirements,
+                log=log,
+            )
+        else:
+            _run_cibuildwheel(
+                *(sdist, build, target, directory),
+                container=container,
+                requirements=requirements,
+                log=log,
+            )
+    except CommandFailed as error:
+        raise BuildError(
+            f"{sdist.release.project} {sdist.version}: "
+            f"{'the build backend' if build.pure else 'cibuildwheel'} failed",
+            problems=[f"the whole log: {log}"],
+            hint="correct the cause, then run the same command again",
+            output=error.output,
+        ) from error
+    path = _only_wheel(raw, log)
+    return Wheel(path=path, release=sdist.release, version=sdist.version, target=target)
+
+
+def _run_cibuildwheel(
+    sdist: Sdist,
+    build: Build,
+    target: str,
+    directory: Path,
+    *,
+    container: Container | None,
+    requirements: Path,
+    log: Path,
+) -> None:
     config = directory / "cibuildwheel.toml"
     project: Path = sdist.path
     if container:
@@ -92,29 +130,72 @@ def build_wheel(
         project = source.unpack(archive, files.empty_directory(directory / "project"))
         text = native_config(sdist, build, target, requirements, project=project)
     config.write_text(text, encoding="utf-8")
-    raw = files.empty_directory(directory / "raw")
     # cibuildwheel is run as a program: its FatalError is no Exception, and would end this process.
     command: list[str | Path] = [sys.executable, "-m", "cibuildwheel", "--only", target]
-    try:
-        process.run(
-            [*command, "--config-file", config, "--output-dir", raw, project],
-            cwd=None if container else project,
-            env={
-                **_clean_environment(),
-                **(container.engine.environment if container else {}),
-                **_epoch(sdist.release),
-            },
-            log=log,
-        )
-    except CommandFailed as error:
+    process.run(
+        [*command, "--config-file", config, "--output-dir", directory / "raw", project],
+        cwd=None if container else project,
+        env={
+            **_clean_environment(),
+            **(container.engine.environment if container else {}),
+            **_epoch(sdist.release),
+        },
+        log=log,
+    )
+
+
+# ---------------------------------------------------------------- a wheel without extension modules
+
+_UNPACK_AND_BUILD = """\
+mkdir /project /out
+tar --extract --file /sdist.tar.gz --strip-components=1 --directory /project
+exec "$@" --outdir /out /project
+"""
+
+
+def _for_pure(sdist: Sdist, container: Container | None) -> Container:
+    if container is None:
         raise BuildError(
-            f"{sdist.release.project} {sdist.version}: cibuildwheel failed",
-            problems=[f"the whole log: {log}"],
-            hint="mend the cause, then run the same command again",
-            output=error.output,
-        ) from error
-    path = _only_wheel(raw, log)
-    return Wheel(path=path, release=sdist.release, version=sdist.version, target=target)
+            f"{sdist.release.project} {sdist.version}: a pure wheel is built in a container alone",
+            hint="in build.targets, name a manylinux target",
+        )
+    return container
+
+
+def _build_pure(
+    sdist: Sdist,
+    build: Build,
+    target: str,
+    raw: Path,
+    *,
+    container: Container,
+    requirements: Path,
+    log: Path,
+) -> None:
+    """Build by ``build`` itself: cibuildwheel refuses wheels that are for any platform."""
+    engine = container.engine
+    told = _container_environment(sdist, build)
+    settings = (f"--config-setting={name}={value}" for name, value in build.settings())
+    abi = target.partition("-")[0]
+    container_id = engine.call(
+        *("create", "--network=none", *engine.create_args),
+        *(f"--env={name}={value}" for name, value in told.items()),
+        f"--volume={sdist.path}:/sdist.tar.gz:ro",
+        f"--volume={requirements}:{_REQUIREMENTS}:ro",
+        *("--entrypoint=sh", container.image.reference, "-euc", _UNPACK_AND_BUILD, "sh"),
+        *(
+            f"/opt/python/{abi.removesuffix('t')}-{abi}/bin/python",
+            "-m",
+            "build",
+            "--wheel",
+            *settings,
+        ),
+    ).stdout.split()[-1]
+    try:
+        engine.call("start", "--attach", container_id, log=log)
+        engine.call("cp", f"{container_id}:/out/.", raw)
+    finally:
+        engine.call("rm", "--force", container_id, check=False)
 
 
 # ----------------------------------------------------------------------------- the configurations
@@ -143,10 +224,7 @@ def cibuildwheel_config(
             f"container-engine = {{ name = {name}, create-args = [{arguments}], {no_mount} }}",
             *_settings(build),
         ],
-        {
-            **build_environment(sdist.release),
-            **build.variables(sdist.release.version, sdist.version),
-        },
+        _container_environment(sdist, build),
     )
 
 
@@ -208,11 +286,21 @@ def build_environment(release: Release) -> Mapping[str, str]:
         "LC_ALL": "C.UTF-8",
         # CPPFLAGS, not CFLAGS: setuptools lets CFLAGS replace CPython's own -O3 -DNDEBUG.
         "CPPFLAGS": f"-ffile-prefix-map={_PROJECT}=.",
-        # Nothing may be grafted into these wheels; without a patcher, auditwheel fails if it would.
+        # Without a patcher, auditwheel fails if it would graft something into the wheel.
         "AUDITWHEEL_PATCHER": "none",
         "PIP_NO_INDEX": "1",
         "PIP_FIND_LINKS": _REQUIREMENTS,
     }
+
+
+def _container_environment(sdist: Sdist, build: Build) -> Mapping[str, str]:
+    told = {
+        **build.variables(sdist.release.version, sdist.version),
+        **build_environment(sdist.release),
+    }
+    if build.grafts:
+        del told["AUDITWHEEL_PATCHER"]
+    return told
 
 
 def _macos_environment(release: Release, machine: str, project: Path) -> Mapping[str, str]:

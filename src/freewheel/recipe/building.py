@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
+from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
@@ -25,7 +26,16 @@ def _canonical(value: str) -> str:
     return value
 
 
+def _spdx(value: str) -> str:
+    try:
+        return canonicalize_license_expression(value)
+    except InvalidLicenseExpression as error:
+        raise ValueError(f"must be an SPDX licence expression: {error}") from error
+
+
 ProjectName = Annotated[str, StringConstraints(min_length=1), AfterValidator(_canonical)]
+PackageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+.-]*$")]
+Licence = Annotated[str, AfterValidator(_spdx)]
 Option = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\s=]+$")]
 
 
@@ -80,12 +90,35 @@ def _fill(pattern: str, version: str) -> str:
         ) from error
 
 
+class SystemPackages(Table):
+    """Packages of the image's distribution, by the names that each package manager has for them.
+
+    ``apt`` is of the local image, ``dnf`` of the official one, ``apk`` of that with musl.
+    """
+
+    apt: Many[PackageName] = ()
+    dnf: Many[PackageName] = ()
+    apk: Many[PackageName] = ()
+
+    def __bool__(self) -> bool:
+        return any((self.apt, self.dnf, self.apk))
+
+
+class Graft(Table):
+    """A shared library of the system that comes into the wheel: its soname, and its licence."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_+.-]+\.so(\.\d+)*$")]
+    licence: Licence
+
+
 class Build(Table):
     """What shapes a wheel beside its source and its patches.
 
     ``requires`` names entries of the lock of build requirements. ``environment`` and
     ``config_settings`` are handed to the build backend, for the sdist and for the wheel.
-    ``generated`` are patterns of files that are made again from others.
+    ``generated`` are patterns of files that are made again from others. A ``pure`` project has no
+    extension modules: one wheel, built for one target, serves all. ``system_packages`` are there
+    when the wheel is built, and ``grafts`` are those of their shared libraries that come into it.
     """
 
     version: Many[Place]
@@ -93,6 +126,13 @@ class Build(Table):
     environment: dict[Variable, str] = Field(default_factory=dict)
     config_settings: dict[Option, str | Many[str]] = Field(default_factory=dict)
     generated: Many[TreePath] = ()
+    pure: bool = False
+    system_packages: SystemPackages = Field(default_factory=SystemPackages)
+    grafts: Many[Graft] = ()
+
+    @property
+    def graft_names(self) -> tuple[str, ...]:
+        return tuple(graft.name for graft in self.grafts)
 
     def variables(self, release: str, version: str) -> Mapping[str, str]:
         """The environment of a build of the release that is to be ``version``."""
@@ -118,6 +158,11 @@ class Build(Table):
         """What is wrong with it though each key is right."""
         if not any(place.local and not place.attribute for place in self.version):
             yield "build.version: no file and no variable in it takes the local version"
+        if list(self.graft_names) != sorted(set(self.graft_names)):
+            wanted = ", ".join(sorted(set(self.graft_names)))
+            yield f"build.grafts: must be in order of name, each once: {wanted}"
+        if self.pure and (self.grafts or self.system_packages):
+            yield "build.pure: a wheel without extension modules has no use for system packages"
         for name in self.environment:
             if name in _OURS or name.startswith(_OUR_PREFIXES):
                 yield f"build.environment.{name}: the pipeline sets it itself"

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, get_args
 
-from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 from pydantic import (
@@ -22,10 +21,10 @@ from pydantic import (
 )
 
 from freewheel.base.errors import RecipeError
-from freewheel.recipe.building import Build, ProjectName
+from freewheel.recipe.building import Build, Licence, ProjectName
 from freewheel.recipe.suite import Suite, SuiteTable, to_suite
 from freewheel.recipe.tables import STRICT, ImportName, Many, TreePath
-from freewheel.recipe.targets import LimitTable, Targets, to_limits
+from freewheel.recipe.targets import CANDIDATES, Limit, LimitTable, Targets, to_limits
 from freewheel.recipe.targets import problems as target_problems
 
 # ---------------------------------------------------------------------- what a recipe hands over
@@ -125,20 +124,12 @@ def _toml_datetime(value: object) -> object:
     return value
 
 
-def _spdx(value: str) -> str:
-    try:
-        return canonicalize_license_expression(value)
-    except InvalidLicenseExpression as error:
-        raise ValueError(f"must be an SPDX licence expression: {error}") from error
-
-
 Sentence = Annotated[str, StringConstraints(min_length=1, max_length=80, pattern=r"^[^\n]+$")]
 Url = Annotated[str, StringConstraints(pattern=r"^https://")]
 Target = Annotated[str, StringConstraints(pattern=r"^cp\d+t?-[a-z]+_[a-z0-9_]+$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Moment = Annotated[datetime, BeforeValidator(_toml_datetime), AfterValidator(_utc)]
 Word = Annotated[str, StringConstraints(pattern=r"^\S+$")]
-Licence = Annotated[str, AfterValidator(_spdx)]
 PackageUrl = Annotated[str, StringConstraints(pattern=r"^pkg:[a-z]+/\S+@\S+$")]
 PatchName = Annotated[str, StringConstraints(pattern=r"^\d{4}-[a-z0-9]+(-[a-z0-9]+)*\.patch$")]
 
@@ -266,13 +257,19 @@ def _to_recipe(path: Path, table: _RecipeFile, patches: Path) -> Recipe:
         import_name=table.project.import_name,
         source_url=table.project.source_url,
         build=table.build,
-        targets=Targets(
-            served=tuple(table.build.targets),
-            unproven=to_limits(table.build.unproven),
-            excluded=to_limits(table.build.excluded),
-        ),
+        targets=_to_targets(table.build),
         releases=tuple(sorted(releases, key=_sort_key, reverse=True)),
         suite=to_suite(table.suite) if table.suite else None,
+    )
+
+
+def _to_targets(build: _BuildTable) -> Targets:
+    excluded = to_limits(build.excluded)
+    if build.pure:
+        others = tuple(target for target in CANDIDATES if target not in build.targets)
+        excluded += (Limit(targets=others, reason="its one wheel is for every platform"),)
+    return Targets(
+        served=tuple(build.targets), unproven=to_limits(build.unproven), excluded=excluded
     )
 
 
@@ -298,6 +295,8 @@ def _semantic_problems(recipe: Recipe, patches: Path) -> Iterable[str]:
     if recipe.path.stem != recipe.name:
         yield f"project.name: is {recipe.name!r}, but the file is called {recipe.path.name}"
     yield from recipe.build.problems()
+    if recipe.build.pure and len(recipe.targets.served) != 1:
+        yield "build.targets: name one, where the one wheel of a pure project is built and proven"
     yield from target_problems(recipe.targets, [release.version for release in recipe.releases])
     if not recipe.releases:
         yield "releases: carries no release"

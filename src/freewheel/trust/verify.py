@@ -46,9 +46,15 @@ def verify_file(path: Path) -> Verified:
     if record is not None:
         # Records of before this was kept are of projects whose package has the project's name.
         named = str(record.details.get("import name") or record.project.replace("-", "_"))
-        names = (record.project, record.version, record.inputs.get("target", ""))
-        failures = static_checks.static_failures(path, *names, import_name=named)
-        problems += map(str, failures)
+        expected = static_checks.Expected(
+            project=record.project,
+            version=record.version,
+            target=record.inputs.get("target", ""),
+            import_name=named,
+            pure=bool(record.details.get("pure")),
+            grafts=tuple(map(str, record.details.get("grafts") or ())),
+        )
+        problems += map(str, static_checks.static_failures(path, expected))
     signers: list[str] = []
     bundle = path.with_name(path.name + provenance.SUFFIX)
     if bundle.exists():
