@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from email.parser import HeaderParser
 from pathlib import Path, PurePosixPath
 
-from packaging.utils import InvalidSdistFilename, parse_sdist_filename
+from packaging.utils import InvalidSdistFilename, parse_sdist_filename, parse_wheel_filename
 from packaging.version import Version
 
 from freewheel.base import archives, files, process
@@ -55,12 +55,6 @@ def make_sdist(
     settings = (f"--config-setting={name}={value}" for name, value in recipe.build.settings())
     raw = files.empty_directory(directory / "raw")
     words: list[str | Path] = ["--outdir", raw, *settings, tree.path]
-    uv_settings = directory / "uv.toml"
-    # A file, since uv has no variable for it: nothing may come from an index.
-    uv_settings.write_text(
-        f"[pip]\nno-index = true\nfind-links = [{json.dumps(str(requirements))}]\n",
-        encoding="utf-8",
-    )
     try:
         process.run(
             [
@@ -68,7 +62,7 @@ def make_sdist(
                 *words,
             ],
             env={
-                **_build_environment(uv_settings, release),
+                **_build_environment(directory, requirements, release),
                 **recipe.build.variables(release.version, version),
             },
             log=log,
@@ -173,12 +167,27 @@ def _set_version(tree: Path, recipe: Recipe, release: Release) -> None:
         )
 
 
-def _build_environment(uv_settings: Path, release: Release) -> dict[str, str | None]:
+def _build_environment(
+    directory: Path, requirements: Path, release: Release
+) -> dict[str, str | None]:
     uv_variables = dict.fromkeys(name for name in os.environ if name.startswith("UV_"))
+    uv_settings = directory / "uv.toml"
+    # A file, since uv has no variable for it: nothing may come from an index.
+    uv_settings.write_text(
+        f"[pip]\nno-index = true\nfind-links = [{json.dumps(str(requirements))}]\n",
+        encoding="utf-8",
+    )
+    # What a backend asks for by the version of Python is for the wheel's, not for the one that runs
+    # here: the lock decides. The build of the wheel holds all of it against the lock.
+    overrides = directory / "overrides.txt"
+    found = (parse_wheel_filename(wheel.name) for wheel in requirements.glob("*.whl"))
+    lines = sorted(f"{name}=={version}\n" for name, version, _, _ in found)
+    overrides.write_text("".join(lines), encoding="utf-8")
     return {
         **uv_variables,
         "SOURCE_DATE_EPOCH": str(release.source_date_epoch),
         "UV_CONFIG_FILE": str(uv_settings),
+        "UV_OVERRIDE": str(overrides),
         "UV_OFFLINE": "1",
         "PYTHONPATH": None,
         "PYTHONHASHSEED": "0",
