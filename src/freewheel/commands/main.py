@@ -30,6 +30,7 @@ VERBS = {
         "doctor": "doctor:doctor",
     },
     "To trust a wheel": {
+        "demo": "demo:demo",
         "verify": "trust:verify_wheels",
         "explain": "trust:explain",
         "rebuild": "trust:rebuild_wheel",
