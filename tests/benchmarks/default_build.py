@@ -21,6 +21,7 @@ from freewheel.base.workspace import Workspace, find_workspace
 from freewheel.build import patches
 from freewheel.commands.outcomes import show_error
 from freewheel.commands.proof import built_cases, ratio_text
+from freewheel.commands.selection import Choice
 from freewheel.machine.interpreter import find_interpreter
 from freewheel.proof.cases import Case
 from freewheel.proof.compiling import Compilation
@@ -29,13 +30,14 @@ from freewheel.proof.programs import Benchmark
 from freewheel.proof.running import Environment, make_environment
 from freewheel.proof.speed.measuring import of_each
 from freewheel.proof.speed.scaling import Shape, in_turn, rate_of, ratio_of
+from freewheel.recipe.pythons import DEFAULT, PYTHONS, Python
 from tests.benchmarks.default_cpython import FLAGS, DefaultBuild, find_default_build, home_of
 
-Contender = Literal["default build, baseline", "default build, patched", "cp314t, patched"]
-# Without cp314t's baseline: `measure` of scaling.py has it, and it may die of what patches mend.
+Contender = Literal["default build, baseline", "default build, patched", "without GIL, patched"]
+# Without the baseline there: `measure` of scaling.py has it, and it may die of what patches mend.
 CONTENDERS: tuple[Contender, ...] = (
     *("default build, baseline", "default build, patched"),
-    "cp314t, patched",
+    "without GIL, patched",
 )
 _ALONE = Shape(workers=1, kind="threads")
 
@@ -45,8 +47,8 @@ class GilFigure:
     """What one case of a benchmark came to in one thread.
 
     ``patched`` is the default build's rate with the patched wheel by that without patches.
-    ``free_threaded`` is that of cp314t with the patched wheel by the default build's without
-    patches.
+    ``free_threaded`` is that of the free-threaded build with the patched wheel by the default
+    build's without patches.
     """
 
     case: str
@@ -64,20 +66,22 @@ def compare(
     What is not there is built: CPython, and the wheels for it. ``seconds`` is how long one
     measurement works; there are three in a round. Raises ProofError.
     """
-    interpreter = find_interpreter(workspace)
+    interpreters = {case.python: find_interpreter(workspace, case.python) for case in cases}
     with board.stage("CPython", "the default build"):
-        default = find_default_build(workspace)
+        defaults = {python: find_default_build(workspace, python) for python in interpreters}
     wheels: dict[str, dict[Contender, Path]] = {}
     for case in cases:  # all of it before the first measurement
         with board.stage(case.title, "compile for the default build"):
-            wheels[case.slug] = _wheels(workspace, case, default)
+            wheels[case.slug] = _wheels(workspace, case, defaults[case.python])
 
     def environments_in(case: Case, scratch: Path) -> dict[Contender, Environment]:
         return {
             name: make_environment(
                 scratch / name.replace(", ", "-").replace(" ", "-"),
                 wheels[case.slug][name],
-                default.interpreter if name.startswith("default") else interpreter,
+                defaults[case.python].interpreter
+                if name.startswith("default")
+                else interpreters[case.python],
             )
             for name in CONTENDERS
         }
@@ -135,7 +139,7 @@ def _figure(
         title=benchmark.cases[case],
         rounds=len(taken),
         patched=by_default("default build, patched"),
-        free_threaded=by_default("cp314t, patched"),
+        free_threaded=by_default("without GIL, patched"),
     )
 
 
@@ -144,7 +148,7 @@ def _wheels(workspace: Workspace, case: Case, default: DefaultBuild) -> dict[Con
     return {
         "default build, baseline": _wheel(workspace, case, default, baseline=True),
         "default build, patched": _wheel(workspace, case, default, baseline=False),
-        "cp314t, patched": case.patched.path,
+        "without GIL, patched": case.patched.path,
     }
 
 
@@ -153,6 +157,7 @@ def _wheel(workspace: Workspace, case: Case, default: DefaultBuild, *, baseline:
         workspace=workspace,
         recipe=case.recipe,
         release=case.release,
+        target=case.target,
         baseline=baseline,
         series=() if baseline else patches.read_series(case.release),
         interpreter=default.interpreter,
@@ -172,15 +177,19 @@ def main() -> None:
     parser.add_argument("--all-releases", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
+    parser.add_argument("--python", choices=[p.tag for p in PYTHONS], default=DEFAULT.tag)
     options = parser.parse_args()
+    choice = Choice(
+        projects=tuple(options.projects),
+        all_releases=options.all_releases,
+        targets=(Python(options.python),),
+    )
     process.end_by_sigterm()
     workspace = find_workspace()
     with Board() as board:
-        chosen = built_cases(
-            workspace, options.projects, (), board, all_releases=options.all_releases
-        )
+        chosen = built_cases(workspace, choice, board)
         compared = compare(workspace, chosen, board, rounds=options.rounds, seconds=options.seconds)
-    columns = ("case", "default build, patched", "cp314t, patched")
+    columns = ("case", "default build, patched", "without GIL, patched")
     for case, figures in compared:
         console.say(f"{case.title}: rates by the default build's without patches, one thread")
         rows = [

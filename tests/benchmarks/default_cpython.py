@@ -20,6 +20,7 @@ from freewheel.base.workspace import Workspace
 from freewheel.machine.compiled import Variant, compiled, obtain_source
 from freewheel.machine.cpython import CPython, pinned_cpythons
 from freewheel.machine.interpreter import Interpreter
+from freewheel.recipe.pythons import DEFAULT, Python
 
 _VARIANT = Variant(
     name="with the GIL",
@@ -35,7 +36,7 @@ FLAGS = ("CC", "CXX", "CFLAGS", "CPPFLAGS", "CXXFLAGS", "LDFLAGS", "LDSHARED")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DefaultBuild:
-    """A CPython 3.14 with the GIL; ``key`` is the digest of all that it was built of."""
+    """A CPython with the GIL; ``key`` is the digest of all that it was built of."""
 
     interpreter: Interpreter
     compiler: str
@@ -47,10 +48,10 @@ def home_of(workspace: Workspace) -> Path:
     return workspace.cache / "default-build"
 
 
-def find_default_build(workspace: Workspace) -> DefaultBuild:
-    """The default build, out of the cache or built into it. Raises ProofError."""
+def find_default_build(workspace: Workspace, python: Python = DEFAULT) -> DefaultBuild:
+    """The default build of that version, out of the cache or built into it. Raises ProofError."""
     with files.locked(workspace.locks / "default-build.lock", what="building CPython"):
-        compiler, cpython = _compiler(), obtain_source(workspace)
+        compiler, cpython = _compiler(), obtain_source(workspace, python)
         key = _key(cpython, compiler)
         made = compiled(
             workspace,
@@ -62,7 +63,7 @@ def find_default_build(workspace: Workspace) -> DefaultBuild:
     return DefaultBuild(interpreter=made, compiler=compiler, key=key)
 
 
-def is_built(workspace: Workspace) -> bool:
+def is_built(workspace: Workspace, python: Python = DEFAULT) -> bool:
     """Whether ``find_default_build`` has nothing to build."""
     try:
         compiler = _compiler()
@@ -70,7 +71,7 @@ def is_built(workspace: Workspace) -> bool:
         return False
     return any(
         _directory(workspace, cpython, _key(cpython, compiler)).exists()
-        for cpython in pinned_cpythons()
+        for cpython in pinned_cpythons(python)
     )
 
 

@@ -28,6 +28,7 @@ from freewheel.base import console, files, process
 from freewheel.base.errors import FreewheelError, PatchError, ProofError
 from freewheel.base.workspace import Workspace, find_workspace
 from freewheel.build import patches
+from freewheel.build.wheel import host_target
 from freewheel.commands.outcomes import show_error
 from freewheel.machine.interpreter import Interpreter, find_interpreter
 from freewheel.proof.compiling import Compilation
@@ -147,6 +148,7 @@ def compile_variant(
         workspace=workspace,
         recipe=recipe,
         release=release,
+        target=host_target(recipe, release),
         baseline=not series,
         series=series,
         interpreter=interpreter,

@@ -25,6 +25,7 @@ from freewheel.proof.programs import Outcome, load_programs
 from freewheel.proof.races import sanitizer
 from freewheel.proof.races.sanitizer import SanitizedRun, SanitizerResult
 from freewheel.proof.result_cache import ResultCache
+from freewheel.recipe.pythons import DEFAULT
 from freewheel.recipe.recipe import Release, choose_recipe, load_recipes
 from tests.integration.conftest import ROOT, Builder, Checkout, copy_wheels, make_checkout
 
@@ -99,7 +100,7 @@ def test_a_wheel_with_a_known_race_has_no_certificate(mine: Checkout) -> None:
     recipe = choose_recipe(load_recipes(workspace.recipes, workspace.patches), "httptools")
     release = recipe.default_release
     programs = load_programs(workspace.probes, "httptools")
-    about = sanitizer.subject(release, read_series(release), programs)
+    about = sanitizer.subject(release, read_series(release), programs, DEFAULT)
     found = SanitizerResult(
         project="httptools",
         version=release.local_version,

@@ -10,8 +10,9 @@ import pytest
 
 from freewheel.base import console
 from freewheel.base.workspace import SHARED, share_cache
-from freewheel.build import pipeline
-from freewheel.recipe.recipe import load_recipes
+from freewheel.build.job import Job
+from freewheel.build.wheel import host_target
+from freewheel.recipe.recipe import choose_recipe, load_recipes
 from freewheel.trust import reproduce
 from tests.integration.conftest import ROOT, Checkout, make_checkout
 
@@ -33,12 +34,10 @@ def checkout(cache: Path, tmp_path: Path) -> Checkout:
 
 
 def _reproduce(checkout: Checkout, command: Sequence[str | Path]) -> reproduce.Reproduction:
-    recipes = [
-        recipe
-        for recipe in load_recipes(ROOT / "recipes", ROOT / "patches")
-        if recipe.name == "httptools"
-    ]
-    jobs = pipeline.plan(recipes, lambda recipe: [recipe.release("0.9.0")], baseline=False)
+    recipe = choose_recipe(load_recipes(ROOT / "recipes", ROOT / "patches"), "httptools")
+    release = recipe.release("0.9.0")
+    target = host_target(recipe, release)
+    jobs = [Job(recipe=recipe, release=release, baseline=False, target=target)]
     with console.Board() as board:
         (reproduction,) = reproduce.reproduce(
             checkout.workspace, jobs, board, command=[str(word) for word in command]

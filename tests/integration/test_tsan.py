@@ -12,6 +12,8 @@ import pytest
 from freewheel.base.console import Board
 from freewheel.base.errors import UnprovenError
 from freewheel.base.workspace import find_workspace
+from freewheel.build.job import Job
+from freewheel.build.wheel import host_target
 from freewheel.proof.programs import load_programs
 from freewheel.proof.races.reports import Origin
 from freewheel.proof.races.sanitizer import SanitizerResult, require_clean, sanitize
@@ -70,15 +72,12 @@ def run(directory: Path, *, baseline: bool) -> SanitizerResult:
     program.parent.mkdir()
     program.write_text(PROGRAM)
     recipe = choose_recipe(load_recipes(ROOT / "recipes", ROOT / "patches"), "httptools")
+    release = recipe.default_release
+    job = Job(
+        recipe=recipe, release=release, baseline=baseline, target=host_target(recipe, release)
+    )
     with Board() as board:
-        return sanitize(
-            find_workspace(ROOT),
-            recipe,
-            recipe.default_release,
-            load_programs(directory, "httptools"),
-            board,
-            baseline=baseline,
-        )
+        return sanitize(find_workspace(ROOT), job, load_programs(directory, "httptools"), board)
 
 
 def test_without_the_patch_the_race_is_seen_in_the_projects_own_code(tmp_path: Path) -> None:

@@ -5,11 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 from freewheel.machine import debian
 from freewheel.machine.cpython import pinned_cpythons
 from freewheel.machine.image import acceptable_identities, official_reference
 from freewheel.machine.local_image import Specification, specifications
+from freewheel.recipe.pythons import PYTHONS, Python
 
 TARGET = "cp314t-manylinux_x86_64"
 SPECIFICATION = Specification(
@@ -79,8 +81,25 @@ def test_official_and_local_images_are_acceptable_newest_first() -> None:
 
     assert official == official_reference(TARGET)
     assert locals_ == [specification.identity for specification in specifications(TARGET)]
-    assert len(set(locals_)) == len(pinned_cpythons()) > 1
-    assert specifications(TARGET)[0].cpython_version == pinned_cpythons()[0].version
+    pinned = pinned_cpythons(Python("cp314t"))
+    assert len(set(locals_)) == len(pinned) > 1
+    assert specifications(TARGET)[0].cpython_version == pinned[0].version
+
+
+@pytest.mark.usefixtures("on_debian")
+def test_an_image_has_the_interpreter_of_its_target_and_no_other() -> None:
+    made = {str(p): specifications(f"{p}-manylinux_x86_64")[0] for p in PYTHONS}
+
+    for name, specification in made.items():
+        prefix = f"/opt/python/{name.removesuffix('t')}-{name}"
+        assert f"--prefix={prefix} --disable-gil" in specification.containerfile
+        assert specification.containerfile.count("/opt/python/cp3") == 6
+        assert "@" not in specification.containerfile
+        assert not any(o != name and o in specification.containerfile for o in made)
+    # What lies below the interpreter is the same, so the engine has those layers only once.
+    below = {s.containerfile.partition("FROM base AS python")[0] for s in made.values()}
+    assert len(below) == 1
+    assert len({s.packages for s in made.values()}) == 1
 
 
 @pytest.mark.usefixtures("on_debian")
@@ -123,10 +142,20 @@ def test_identities_are_known_without_any_program(
     assert acceptable_identities(TARGET)
 
 
-def test_cpython_is_pinned_newest_first_with_whole_digests() -> None:
-    releases = pinned_cpythons()
-    versions = [tuple(int(part) for part in release.version.split(".")) for release in releases]
+@pytest.mark.parametrize("python", PYTHONS, ids=str)
+def test_cpython_is_pinned_newest_first_with_whole_digests(python: Python) -> None:
+    releases = pinned_cpythons(python)
+    versions = [Version(release.version) for release in releases]
 
+    assert releases
     assert versions == sorted(versions, reverse=True)
+    assert {version.release[:2] for version in versions} == {python.minor}
     assert all(len(bytes.fromhex(release.sha256)) == 32 for release in releases)
-    assert all(release.version in path for release in releases for path in release.paths)
+    assert all(f"python{python.version}_" in path for r in releases for path in r.paths)
+
+
+def test_a_pre_release_is_found_under_the_distributions_name_for_it() -> None:
+    candidate = next(r for r in pinned_cpythons(Python("cp315t")) if r.is_prerelease)
+
+    assert candidate.version == "3.15.0rc2"
+    assert candidate.paths[0].endswith("/python3.15/python3.15_3.15.0~rc2.orig.tar.xz")

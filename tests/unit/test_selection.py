@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
 import pytest
 
 from freewheel.base.errors import RecipeError
 from freewheel.base.workspace import Workspace
 from freewheel.commands import selection
+from freewheel.commands.selection import Choice
 from freewheel.recipe.recipe import load_recipes
 
 ROOT = Path(__file__).parents[2]
@@ -21,14 +21,13 @@ HTTPTOOLS = RECIPES["httptools"]
 def planned(
     *projects: str, versions: tuple[str, ...] = (), all_releases: bool = False
 ) -> list[tuple[str, str]]:
-    jobs = selection.plan(
-        WORKSPACE,
-        projects,
-        versions,
+    choice = Choice(
+        projects=projects,
+        versions=versions,
         all_releases=all_releases,
-        baseline=False,
-        target="cp314t-manylinux_x86_64",
+        targets=("cp314t-manylinux_x86_64",),
     )
+    jobs = selection.plan(WORKSPACE, choice, baseline=False)
     return [(job.recipe.name, job.release.version) for job in jobs]
 
 
@@ -47,17 +46,6 @@ def test_releases_are_named_or_all() -> None:
 
     assert planned("httptools", all_releases=True) == every
     assert planned("httptools", versions=(every[-1][1],)) == every[-1:]
-
-
-@pytest.mark.parametrize("projects", [(), ("httptools", "greenlet")])
-def test_a_release_belongs_to_one_project(projects: tuple[str, ...]) -> None:
-    with pytest.raises(click.UsageError, match="exactly one project"):
-        planned(*projects, versions=("1.0",))
-
-
-def test_words_that_contradict_each_other_are_refused() -> None:
-    with pytest.raises(click.UsageError, match="exclude each other"):
-        planned("httptools", versions=("0.9.0",), all_releases=True)
 
 
 def test_an_unknown_release_is_answered_with_the_nearest() -> None:

@@ -12,6 +12,7 @@ from freewheel.machine.interpreter import Interpreter
 from freewheel.proof import soaking
 from freewheel.proof.programs import Outcome
 from freewheel.proof.soaking import Soaked, soak
+from freewheel.recipe.pythons import DEFAULT
 from tests.unit.wheelmaker import ANY_TAG, as_verified, make_wheel
 
 HERE = Interpreter(
@@ -37,9 +38,9 @@ def soaked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> list
     program.parent.mkdir(parents=True)
     program.write_text(DECLARED + source, encoding="utf-8")
     wheel = as_verified(make_wheel(tmp_path, "speedy", "1.0", tag=ANY_TAG))
-    monkeypatch.setattr(soaking, "find_interpreter", lambda _: HERE)
+    monkeypatch.setattr(soaking, "find_interpreter", lambda *_: HERE)
     with Board() as board:
-        return soak(workspace, [wheel], board, seconds=0.25)
+        return soak(workspace, [(DEFAULT, wheel)], board, seconds=0.25)
 
 
 def test_a_stress_program_works_on_the_wheel_for_as_long_as_was_asked(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from freewheel.recipe.pythons import DEFAULT, Python, python_of
 from freewheel.recipe.recipe import Recipe, Release
 
 
@@ -21,9 +22,19 @@ class Job:
         return self.release.version if self.baseline else self.release.local_version
 
     @property
+    def python(self) -> Python:
+        return python_of(self.target)
+
+    @property
     def title(self) -> str:
-        return f"{self.recipe.name} {self.version}" + (" (baseline)" if self.baseline else "")
+        title = titled(self.recipe.name, self.version, self.python)
+        return title + (" (baseline)" if self.baseline else "")
 
     @property
     def slug(self) -> str:
         return f"{self.recipe.name}-{self.version}-{self.target}"
+
+
+def titled(project: str, version: str, python: Python) -> str:
+    """What a wheel is called in messages; the interpreter that is usual goes without saying."""
+    return f"{project} {version}" + ("" if python == DEFAULT else f" on {python}")

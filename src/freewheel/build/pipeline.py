@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -38,7 +38,7 @@ from freewheel.machine.image import (
 )
 from freewheel.machine.interpreter import Interpreter, find_interpreter
 from freewheel.machine.requirements import build_lock, fetch_requirements, write_lock
-from freewheel.recipe.recipe import Recipe, Release
+from freewheel.recipe.pythons import python_of
 from freewheel.recipe.targets import in_container, runs_here
 
 
@@ -75,7 +75,7 @@ class _Prepared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Builder:
-    """What all jobs of a run share; ``container`` is None where builds are native.
+    """What all jobs of a run for one target share; ``container`` is None where builds are native.
 
     ``image`` is the container's, or what stands for it. ``place`` is where wheels are imported.
     """
@@ -83,26 +83,6 @@ class _Builder:
     container: wheel.Container | None
     image: BuilderImage
     place: Interpreter | wheel.Container
-
-
-def plan(
-    recipes: Iterable[Recipe],
-    choose: Callable[[Recipe], Sequence[Release]],
-    *,
-    baseline: bool,
-    target: str | None = None,
-) -> list[Job]:
-    """The jobs for the releases that ``choose`` picks, for ``target`` or this machine's own."""
-    return [
-        Job(
-            recipe=recipe,
-            release=release,
-            baseline=baseline,
-            target=wheel.host_target(recipe, release, target),
-        )
-        for recipe in recipes
-        for release in choose(recipe)
-    ]
 
 
 def build(workspace: Workspace, jobs: Sequence[Job], board: Board) -> list[Outcome]:
@@ -145,13 +125,15 @@ def _build_stale(workspace: Workspace, jobs: Sequence[Job], board: Board) -> lis
         return _attempt(job, work)
 
     def finish(ready: _Prepared) -> Outcome:
+        builder = builders[ready.job.target]
         return _attempt(ready.job, partial(_finish, workspace, ready, builder, board))
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         outcomes = [outcome for outcome in pool.map(prepare, jobs) if outcome.error]
         if not prepared:
             return outcomes
-        builder = _ready_builder(workspace, prepared[0].job.target, board)
+        targets = dict.fromkeys(ready.job.target for ready in prepared)
+        builders = {target: _ready_builder(workspace, target, board) for target in targets}
         outcomes += pool.map(finish, prepared)
     return outcomes
 
@@ -235,9 +217,10 @@ def _prepare(workspace: Workspace, job: Job, board: Board) -> _Prepared:
 
 
 def _ready_builder(workspace: Workspace, target: str, board: Board) -> _Builder:
+    python = python_of(target)
     if not in_container(target):
         with board.stage("builder", "interpreter"):
-            place = find_interpreter(workspace)
+            place = find_interpreter(workspace, python)
         return _Builder(container=None, image=native_builder(target), place=place)
     with board.stage("builder", "container engine"):
         engine = find_engine(workspace, may_install=True)
@@ -248,7 +231,7 @@ def _ready_builder(workspace: Workspace, target: str, board: Board) -> _Builder:
     if not runs_here(target):
         return _Builder(container=container, image=image, place=container)
     with board.stage("builder", "interpreter"):
-        return _Builder(container=container, image=image, place=find_interpreter(workspace))
+        return _Builder(container=container, image=image, place=find_interpreter(workspace, python))
 
 
 def _requirements(workspace: Workspace, job: Job) -> Path:

@@ -16,8 +16,9 @@ from freewheel.build.sdist import Sdist
 from freewheel.machine.engine import Engine
 from freewheel.machine.image import BuilderImage
 from freewheel.recipe.building import Build
+from freewheel.recipe.pythons import DEFAULT, Python
 from freewheel.recipe.recipe import Recipe, Release
-from freewheel.recipe.targets import built_here, runs_here
+from freewheel.recipe.targets import built_here, own_target
 
 # Where the build requirements are seen inside the container.
 _REQUIREMENTS = "/freewheel/requirements"
@@ -45,19 +46,22 @@ class Container:
     image: BuilderImage
 
 
-def host_target(recipe: Recipe, release: Release, wanted: str | None = None) -> str:
+def host_target(recipe: Recipe, release: Release, wanted: str | Python = DEFAULT) -> str:
     """The target of the release that this machine builds: its own, or the one that is ``wanted``.
 
-    Raises BuildError where the recipe excludes it, or this machine cannot build it.
+    The machine has one of its own for each interpreter. Raises BuildError where the recipe excludes
+    the target, or this machine cannot build it.
     """
     served = recipe.targets.of_release(release.version)
-    fits = [t for t in served if (t == wanted and built_here(t) if wanted else runs_here(t))]
-    if fits:
-        return fits[0]
-    excluded = recipe.targets.why_excluded(wanted, release.version) if wanted else ""
+    if isinstance(wanted, Python):
+        what, asked = f"for {wanted} that this machine runs", own_target(wanted)
+    else:
+        what, asked = f"{wanted} that this machine builds", wanted
+    if asked in served and built_here(asked):
+        return asked
+    excluded = recipe.targets.why_excluded(asked, release.version)
     raise BuildError(
-        f"{recipe.name} {release.version} has no target "
-        + (f"{wanted} that this machine builds" if wanted else "that this machine runs"),
+        f"{recipe.name} {release.version} has no target {what}",
         problems=[*([excluded] if excluded else []), f"build.targets: {', '.join(served)}"],
         hint="build on another machine, or add the target to the recipe",
     )

@@ -9,8 +9,7 @@ import click
 
 from freewheel.base import console
 from freewheel.base.workspace import Workspace, find_workspace
-from freewheel.build import known_good, pipeline
-from freewheel.build.check import VerifiedWheel
+from freewheel.build import buildinfo, check, known_good, pipeline
 from freewheel.commands import selection
 from freewheel.commands.outcomes import show_error, show_outcomes
 from freewheel.publish import install_lines
@@ -21,30 +20,13 @@ from freewheel.trust import reproduce
     short_help="Build wheels, and the local index of them.",
     epilog="Example: freewheel build asyncpg --release 0.31.0",
 )
-@click.argument("projects", nargs=-1)
-@selection.release_option
-@selection.all_releases_option
-@selection.target_option
+@selection.options(targets=True)
 @click.option("--baseline", is_flag=True, help="Without patches, into wheels/baseline/.")
-def build(
-    projects: tuple[str, ...],
-    versions: tuple[str, ...],
-    *,
-    all_releases: bool,
-    baseline: bool,
-    target: str | None,
-) -> int:
+def build(choice: selection.Choice, *, baseline: bool) -> int:
     """Build the wheels of PROJECTS (all recipes when none is named)."""
     started = time.monotonic()
     workspace = find_workspace()
-    jobs = selection.plan(
-        workspace,
-        projects,
-        versions,
-        all_releases=all_releases,
-        baseline=baseline,
-        target=target,
-    )
+    jobs = selection.plan(workspace, choice, baseline=baseline)
     with console.Board() as board:
         outcomes = pipeline.build(workspace, jobs, board)
     for outcome in outcomes:
@@ -83,24 +65,12 @@ def _show_judgements(outcomes: Sequence[pipeline.Outcome]) -> None:
     short_help="Build each wheel twice, all else varied, and compare.",
     epilog="Example: freewheel reproduce httptools",
 )
-@click.argument("projects", nargs=-1)
-@selection.release_option
-@selection.all_releases_option
-@selection.target_option
-def reproduce_wheels(
-    projects: tuple[str, ...], versions: tuple[str, ...], *, all_releases: bool, target: str | None
-) -> int:
+@selection.options(targets=True)
+def reproduce_wheels(choice: selection.Choice) -> int:
     """Build the wheels of PROJECTS (all recipes when none is named) twice, and compare."""
     started = time.monotonic()
     workspace = find_workspace()
-    jobs = selection.plan(
-        workspace,
-        projects,
-        versions,
-        all_releases=all_releases,
-        baseline=False,
-        target=target,
-    )
+    jobs = selection.plan(workspace, choice, baseline=False)
     with console.Board() as board:
         reproductions = reproduce.reproduce(workspace, jobs, board)
     _show_reproductions(reproductions)
@@ -119,21 +89,33 @@ def _show_reproductions(reproductions: Sequence[reproduce.Reproduction]) -> None
         (
             each.job.recipe.name,
             each.job.version,
+            each.job.target,
             " ".join(dict.fromkeys(build.sha256 for build in each.builds)),
             " and ".join(f"{build.seconds:.0f}" for build in each.builds),
             each.verdict,
         )
         for each in reproductions
     ]
-    console.table(("project", "version", "SHA-256", "seconds", "verdict"), rows)
+    console.table(("project", "version", "target", "SHA-256", "seconds", "verdict"), rows)
 
 
 def _show_install_lines(workspace: Workspace, outcomes: Sequence[pipeline.Outcome]) -> None:
-    built = [outcome.wheel for outcome in outcomes if isinstance(outcome.wheel, VerifiedWheel)]
+    made = {(outcome.job.recipe.name, outcome.job.version) for outcome in outcomes}
+    # With the digests of the same version's wheels for other targets, which serve as before.
+    built = [
+        wheel
+        for record in buildinfo.read_records(workspace.wheels)
+        if (record.project, record.version) in made
+        and (
+            wheel := check.recall(
+                record.wheel, project=record.project, version=record.version, sha256=record.sha256
+            )
+        )
+    ]
     install_lines.write_requirements(workspace.wheels / "requirements.txt", built)
     lines = install_lines.install_lines(built, workspace.simple.as_uri() + "/")
     console.say()
-    console.say("Install what is in wheels/requirements.txt into a cp314t environment with either")
+    console.say("Install what is in wheels/requirements.txt into an environment with either")
     console.say(f"  {lines.pip}")
     console.say(f"  {lines.uv}")
 

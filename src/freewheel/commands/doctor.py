@@ -27,6 +27,7 @@ from freewheel.machine.host import Host, look_at_host
 from freewheel.machine.image import find_image, official_reference
 from freewheel.machine.interpreter import find_interpreter, uv_program
 from freewheel.machine.local_image import specifications
+from freewheel.recipe.pythons import PYTHONS, Python
 
 _GIB = 1 << 30
 _ROOM = 5 * _GIB  # bytes: a base system, CPython's build tree, the image and its layers
@@ -65,8 +66,8 @@ def examine(workspace: Workspace) -> tuple[Finding, ...]:
         _tool("git", ("git", "--version"), "patches are applied with git apply"),
         _uv(),
         *findings,
-        _image(engine),
-        _interpreter(workspace),
+        *(_image(engine, python) for python in PYTHONS),
+        *(_interpreter(workspace, python) for python in PYTHONS),
         _postgresql(),
     )
 
@@ -263,15 +264,16 @@ def _engine(workspace: Workspace, host: Host) -> tuple[Engine | None, list[Findi
     ]
 
 
-def _image(engine: Engine | None) -> Finding:
-    target = f"cp314t-manylinux_{platform.machine()}"
+def _image(engine: Engine | None, python: Python) -> Finding:
+    target = f"{python}-manylinux_{platform.machine()}"
+    topic = f"image for {python}"
     can_make = bool(specifications(target)) and debian.can_install()
     if engine is None:
-        return Finding(topic="image", state="absent", detail="unknown without an engine")
+        return Finding(topic=topic, state="absent", detail="unknown without an engine")
     found = find_image(engine, target)
     if found:
         return Finding(
-            topic="image",
+            topic=topic,
             state="chosen",
             detail=f"{found.origin}: {found.reference}",
             reason="it is there already",
@@ -280,7 +282,7 @@ def _image(engine: Engine | None) -> Finding:
     ways = [f"pulls {official}"] if official else []
     ways += ["makes a local one"] if can_make else []
     return Finding(
-        topic="image",
+        topic=topic,
         state="ok" if ways else "missing",
         detail="none yet",
         reason=f"the first build {', or else '.join(ways)}" if ways else "no way to one",
@@ -288,19 +290,20 @@ def _image(engine: Engine | None) -> Finding:
     )
 
 
-def _interpreter(workspace: Workspace) -> Finding:
+def _interpreter(workspace: Workspace, python: Python) -> Finding:
+    topic = f"interpreter for {python}"
     try:
-        found = find_interpreter(workspace, obtain=False)
+        found = find_interpreter(workspace, python, obtain=False)
     except FreewheelError as error:
         return Finding(
-            topic="interpreter",
+            topic=topic,
             state="absent",
             detail=error.summary,
             reason="; ".join(error.problems),
-            remedy=f"the first build obtains one; or {error.hint}",
+            remedy=f"the first build for it obtains one; or {error.hint}",
         )
     return Finding(
-        topic="interpreter",
+        topic=topic,
         state="chosen",
         detail=f"{found.version} {found.path}",
         reason=f"from {found.origin}",

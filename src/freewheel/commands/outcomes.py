@@ -8,6 +8,7 @@ from freewheel.base import console
 from freewheel.base.errors import FreewheelError
 from freewheel.build import pipeline
 from freewheel.build.job import Job
+from freewheel.recipe.pythons import DEFAULT
 
 
 def show_outcomes(outcomes: Sequence[pipeline.Outcome]) -> None:
@@ -33,8 +34,12 @@ def show_outcomes(outcomes: Sequence[pipeline.Outcome]) -> None:
 
 
 def _again(job: Job) -> str:
-    baseline = " --baseline" if job.baseline else ""
-    return f"nox -s build-{job.recipe.name} -- --release {job.release.version}{baseline}"
+    words = ["--release", job.release.version]
+    if job.python != DEFAULT:
+        words += ["--python", job.python.tag]
+    if job.baseline:
+        words.append("--baseline")
+    return f"nox -s build-{job.recipe.name} -- {' '.join(words)}"
 
 
 def show_error(error: FreewheelError) -> None:

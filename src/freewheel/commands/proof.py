@@ -31,17 +31,13 @@ from freewheel.proof.speed import measuring
     short_help="Show that every patch is needed and works; certify.",
     epilog="Example: freewheel prove greenlet --quick",
 )
-@click.argument("projects", nargs=-1)
-@selection.release_option
-@selection.all_releases_option
+@selection.options()
 @click.option("--quick", is_flag=True, help="Fewer runs, and not upstream's own tests.")
 @click.option("--afresh", is_flag=True, help="Forget the results that are kept.")
 @click.option("--races", is_flag=True, help="Look for data races first, where this machine can.")
 def prove(
-    projects: tuple[str, ...],
-    versions: tuple[str, ...],
+    choice: selection.Choice,
     *,
-    all_releases: bool,
     quick: bool,
     afresh: bool,
     races: bool,
@@ -51,7 +47,7 @@ def prove(
     started = time.monotonic()
     workspace = find_workspace()
     with console.Board() as board:
-        chosen = built_cases(workspace, projects, versions, board, all_releases=all_releases)
+        chosen = built_cases(workspace, choice, board)
         if races:
             _look_for_races(workspace, chosen, board, afresh=afresh)
         proofs = proving.prove(workspace, chosen, board, quick=quick, afresh=afresh)
@@ -82,35 +78,24 @@ def _look_for_races(
         console.warn(f"data races are not looked for with ThreadSanitizer: {reason}")
         return
     for case in chosen:
-        known = sanitizer.known_races(workspace, case.release, case.series, case.programs)
+        known = sanitizer.known_races(
+            workspace, case.release, case.series, case.programs, case.python
+        )
         if afresh or known is None:
-            sanitizer.look_for_races(
-                workspace, case.recipe, case.release, board, baseline=False, seconds=None
-            )
+            sanitizer.look_for_races(workspace, case.job, board, seconds=None)
 
 
-def built_cases(
-    workspace: Workspace,
-    projects: Sequence[str],
-    versions: Sequence[str],
-    board: console.Board,
-    *,
-    all_releases: bool,
-) -> list[Case]:
+def built_cases(workspace: Workspace, choice: selection.Choice, board: console.Board) -> list[Case]:
     """The chosen releases with both of their wheels, built where they are not fresh."""
     wanted = [
-        _provable(
-            selection.plan(
-                workspace, projects, versions, all_releases=all_releases, baseline=baseline
-            )
-        )
+        _provable(selection.plan(workspace, choice, baseline=baseline))
         for baseline in (False, True)
     ]
     cases.check_probes(workspace, [(job.recipe, job.release) for job in wanted[0]])
     outcomes = _built(pipeline.build(workspace, [*wanted[0], *wanted[1]], board))
     half = len(outcomes) // 2
     return [
-        cases.load_case(workspace, one.job.recipe, one.job.release, (one.wheel, other.wheel))
+        cases.load_case(workspace, one.job, (one.wheel, other.wheel))
         for one, other in zip(outcomes[:half], outcomes[half:], strict=True)
     ]
 
@@ -153,32 +138,21 @@ def _provable(jobs: Sequence[Job]) -> list[Job]:
     short_help="Look for data races with ThreadSanitizer.",
     epilog="Example: freewheel tsan httptools --baseline",
 )
-@click.argument("projects", nargs=-1)
-@selection.release_option
-@selection.all_releases_option
+@selection.options()
 @click.option("--baseline", is_flag=True, help="Without patches: what the release has.")
 @click.option("--seconds", type=float, help="How long each stress program works.")
 def tsan(
-    projects: tuple[str, ...],
-    versions: tuple[str, ...],
+    choice: selection.Choice,
     *,
-    all_releases: bool,
     baseline: bool,
     seconds: float | None,
 ) -> None:
     """Run the probes and stress programs of PROJECTS under ThreadSanitizer."""
     process.end_by_sigterm()
     workspace = find_workspace()
-    jobs = selection.plan(
-        workspace, projects, versions, all_releases=all_releases, baseline=baseline
-    )
+    jobs = selection.plan(workspace, choice, baseline=baseline)
     with console.Board() as board:
-        results = [
-            sanitizer.look_for_races(
-                workspace, job.recipe, job.release, board, baseline=baseline, seconds=seconds
-            )
-            for job in jobs
-        ]
+        results = [sanitizer.look_for_races(workspace, job, board, seconds=seconds) for job in jobs]
     rows = [
         (
             result.project,
@@ -199,9 +173,7 @@ def tsan(
     short_help="Measure what patches cost and gain.",
     epilog="Example: freewheel bench asyncpg --rounds 3",
 )
-@click.argument("projects", nargs=-1)
-@selection.release_option
-@selection.all_releases_option
+@selection.options()
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
 @click.option(
     "--seconds",
@@ -211,10 +183,8 @@ def tsan(
     help="How long each measurement works.",
 )
 def bench(
-    projects: tuple[str, ...],
-    versions: tuple[str, ...],
+    choice: selection.Choice,
     *,
-    all_releases: bool,
     rounds: int,
     seconds: float,
 ) -> None:
@@ -222,7 +192,7 @@ def bench(
     process.end_by_sigterm()
     workspace = find_workspace()
     with console.Board() as board:
-        chosen = built_cases(workspace, projects, versions, board, all_releases=all_releases)
+        chosen = built_cases(workspace, choice, board)
         measured = measuring.measure(workspace, chosen, board, rounds=rounds, seconds=seconds)
     _show_measured(measured)
 
@@ -256,9 +226,7 @@ def ratio_text(ratio: Ratio) -> str:
     short_help="Let stress programs work on the wheels for an hour.",
     epilog="Example: freewheel soak greenlet --seconds 600",
 )
-@click.argument("projects", nargs=-1)
-@selection.release_option
-@selection.all_releases_option
+@selection.options()
 @click.option(
     "--seconds",
     type=click.FloatRange(min=1),
@@ -267,19 +235,19 @@ def ratio_text(ratio: Ratio) -> str:
     help="How long each stress program works.",
 )
 def soak(
-    projects: tuple[str, ...],
-    versions: tuple[str, ...],
+    choice: selection.Choice,
     *,
-    all_releases: bool,
     seconds: float,
 ) -> None:
     """Let the stress programs of PROJECTS work on the patched wheels for a long time."""
     process.end_by_sigterm()
     workspace = find_workspace()
-    jobs = selection.plan(workspace, projects, versions, all_releases=all_releases, baseline=False)
+    jobs = selection.plan(workspace, choice, baseline=False)
     with console.Board() as board:
         outcomes = _built(pipeline.build(workspace, jobs, board))
-        wheels = [one.wheel for one in outcomes if isinstance(one.wheel, VerifiedWheel)]
+        wheels = [
+            (one.job.python, one.wheel) for one in outcomes if isinstance(one.wheel, VerifiedWheel)
+        ]
         found = soaking.soak(workspace, wheels, board, seconds=seconds)
     for soaked in found:
         console.say(f"{soaked.title}, {console.duration(soaked.work)} of work")

@@ -16,6 +16,7 @@ from freewheel.machine.cpython import CPython, archive_of, obtain_cpython
 from freewheel.machine.host import processors
 from freewheel.machine.interpreter import Interpreter
 from freewheel.machine.local_image import PACKAGES
+from freewheel.recipe.pythons import Python
 
 _BUILD_TIMEOUT = 3600.0  # seconds
 
@@ -35,16 +36,11 @@ class Variant:
     log: str
     kept: tuple[str, ...] = ()
 
-    @property
-    def program(self) -> str:
-        """The interpreter's name among the installed programs."""
-        return "python3.14t" if self.free_threaded else "python3.14"
 
-
-def obtain_source(workspace: Workspace) -> CPython:
-    """The release to build, its source in the cache. Raises ProofError."""
+def obtain_source(workspace: Workspace, python: Python) -> CPython:
+    """The release of that version to build, its source in the cache. Raises ProofError."""
     try:
-        return obtain_cpython(workspace)
+        return obtain_cpython(workspace, python)
     except debian.AptError as error:
         raise ProofError(error.summary, problems=error.problems, hint=error.hint) from error
 
@@ -64,7 +60,8 @@ def compiled(
     """
     if not home.exists():
         _build(workspace, cpython, variant, home, variables)
-    return _checked(variant, home, workspace.logs / variant.log)
+    python = cpython.python(free_threaded=variant.free_threaded)
+    return _checked(variant, python, home, workspace.logs / variant.log)
 
 
 def _build(
@@ -122,14 +119,11 @@ def _install_headers() -> None:
             raise ProofError(error.summary, problems=error.problems, hint=error.hint) from error
 
 
-def _checked(variant: Variant, home: Path, log: Path) -> Interpreter:
+def _checked(variant: Variant, python: Python, home: Path, log: Path) -> Interpreter:
     """Refuse an interpreter that lacks a module, and take it away, so that it is built anew."""
     problems: list[str] = []
     found = interpreter.check(
-        home / "bin" / variant.program,
-        f"built {variant.name}",
-        problems,
-        free_threaded=variant.free_threaded,
+        home / "bin" / python.program, python, f"built {variant.name}", problems
     )
     if found is None:
         shutil.rmtree(home)

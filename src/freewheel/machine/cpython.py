@@ -8,9 +8,12 @@ from functools import cache
 from importlib.resources import files as resources
 from pathlib import Path
 
+from packaging.version import Version
+
 from freewheel.base import console, files
 from freewheel.base.workspace import Workspace
 from freewheel.machine import debian
+from freewheel.recipe.pythons import Python
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,20 +24,37 @@ class CPython:
     sha256: str
     paths: tuple[str, ...]
 
+    def python(self, *, free_threaded: bool) -> Python:
+        """What it is when it is built with or without the GIL."""
+        major, minor = Version(self.version).release[:2]
+        return Python(f"cp{major}{minor}{'t' if free_threaded else ''}")
+
+    @property
+    def is_prerelease(self) -> bool:
+        return Version(self.version).is_prerelease
+
 
 @cache
-def pinned_cpythons() -> tuple[CPython, ...]:
-    """The CPython releases that may be built here, newest first."""
+def pinned_cpythons(python: Python) -> tuple[CPython, ...]:
+    """The releases of that minor version that may be built here, newest first."""
     text = (resources("freewheel") / "pins" / "cpython.toml").read_text("utf-8")
     data = tomllib.loads(text)
     return tuple(
         CPython(
             version=release["version"],
             sha256=release["sha256"],
-            paths=tuple(path.format(version=release["version"]) for path in data["paths"]),
+            paths=tuple(_path(path, python, release["version"]) for path in data["paths"]),
         )
         for release in data["release"]
+        if Version(release["version"]).release[:2] == python.minor
     )
+
+
+def _path(pattern: str, python: Python, version: str) -> str:
+    """The path of a release; the distribution writes ``~`` before what sorts below a release."""
+    pre = "".join(map(str, Version(version).pre or ()))
+    written = f"{version.removesuffix(pre)}~{pre}" if pre else version
+    return pattern.format(minor=python.version, version=written)
 
 
 def archive_of(workspace: Workspace, cpython: CPython) -> Path:
@@ -42,18 +62,19 @@ def archive_of(workspace: Workspace, cpython: CPython) -> Path:
     return workspace.sources / cpython.sha256 / f"cpython-{cpython.version}.tar.xz"
 
 
-def obtain_cpython(workspace: Workspace) -> CPython:
-    """The newest pinned release whose source can be had; its archive is in the cache then.
+def obtain_cpython(workspace: Workspace, python: Python) -> CPython:
+    """The newest pinned release of that minor version whose source can be downloaded.
 
-    It comes from the mirrors that apt is configured with. Raises AptError.
+    Its archive is in the cache then. It comes from the mirrors that apt is configured with. Raises
+    AptError.
     """
     with files.locked(workspace.locks / "cpython.lock", what="fetching CPython's source"):
-        for cpython in pinned_cpythons():
+        for cpython in pinned_cpythons(python):
             if _is_there(workspace, cpython) or _download(workspace, cpython):
                 return cpython
     raise debian.AptError(
-        "no mirror that apt is configured with has a CPython source archive that is pinned",
-        problems=[f"{cpython.version}: {cpython.sha256}" for cpython in pinned_cpythons()],
+        f"no mirror that apt is configured with has a pinned source archive of {python.version}",
+        problems=[f"{cpython.version}: {cpython.sha256}" for cpython in pinned_cpythons(python)],
         hint="check the network, or pin what the mirror has in src/freewheel/pins/cpython.toml",
     )
 

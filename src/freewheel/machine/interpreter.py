@@ -1,4 +1,4 @@
-"""Find, or obtain, a free-threaded CPython 3.14 on this machine to test wheels with."""
+"""Find, or obtain, a free-threaded CPython on this machine to test wheels with."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from freewheel.base.errors import CommandFailed, FreewheelError, MachineError
 from freewheel.base.workspace import Workspace
 from freewheel.machine import debian, local_image
 from freewheel.machine.engine import Engine, find_engine
+from freewheel.recipe.pythons import DEFAULT, Python
 
-_PREFIX = "/opt/python/cp314-cp314t"  # in every builder image
 _MODULES = ("bz2", "ctypes", "ensurepip", "lzma", "sqlite3", "ssl", "venv", "zlib")
 # What the modules of a copied interpreter load, by the beginning of the package's name: Debian's
 # names carry the library's version.
@@ -63,7 +63,7 @@ print(json.dumps({
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interpreter:
-    """A CPython 3.14 that runs, free-threaded unless it is the default build for a comparison.
+    """A CPython that runs, free-threaded unless it is the default build for a comparison.
 
     ``origin`` says where it comes from.
 
@@ -83,38 +83,40 @@ def python_of(environment: Path) -> Path:
     return environment / "bin" / "python"
 
 
-def find_interpreter(workspace: Workspace, *, obtain: bool = True) -> Interpreter:
+def find_interpreter(
+    workspace: Workspace, python: Python = DEFAULT, *, obtain: bool = True
+) -> Interpreter:
     """The interpreter to test with: the first that passes, from the user's own to a made one.
 
-    In this order: ``FREEWHEEL_PYTHON`` (which then must pass), python3.14t on PATH, one kept in
-    the cache, one that uv has. With ``obtain``, also one that uv installs into the cache, and a
-    copy out of the local builder image, which is made for it if need be. Raises MachineError.
+    In this order: one that ``FREEWHEEL_PYTHON`` names (if it is set, one of them must pass), one on
+    PATH, one kept in the cache, one that uv has. With ``obtain``, also one that uv installs into
+    the cache, and a copy out of the local builder image, which is made for it if need be. Raises
+    MachineError.
     """
     if named := os.environ.get("FREEWHEEL_PYTHON"):
-        return _named(Path(named))
+        return _named(named.split(os.pathsep), python)
     problems: list[str] = []
-    for path, origin in _present(workspace):
-        if found := check(path, origin, problems):
+    for path, origin in _present(workspace, python):
+        if found := check(path, python, origin, problems):
             return found
     if obtain:
         with files.locked(workspace.locks / "interpreter.lock", what="obtaining an interpreter"):
-            for path, origin in _kept(workspace):
-                if found := check(path, origin, []):
+            for path, origin in _kept(workspace, python):
+                if found := check(path, python, origin, []):
                     return found
-            if found := _install_with_uv(workspace, problems):
+            if found := _install_with_uv(workspace, python, problems):
                 return found
-            if found := _copy_from_image(workspace, problems):
+            if found := _copy_from_image(workspace, python, problems):
                 return found
     raise MachineError(
-        "no free-threaded CPython 3.14 to test wheels with",
+        f"no free-threaded CPython {python.version} to test wheels with",
         problems=problems,
-        hint="`uv python install 3.14t`, or name one: `export FREEWHEEL_PYTHON=/path/to/python`",
+        hint=f"`uv python install {python.request}`, or name one: "
+        "`export FREEWHEEL_PYTHON=/path/to/python`",
     )
 
 
-def check(
-    path: Path, origin: str, problems: list[str], *, free_threaded: bool = True
-) -> Interpreter | None:
+def check(path: Path, python: Python, origin: str, problems: list[str]) -> Interpreter | None:
     """Run a candidate; None, and the reason added to ``problems``, when it will not do."""
     try:
         answer = process.run([path, "-I", "-c", _QUESTIONS, *_MODULES], timeout=_LOOK_TIMEOUT)
@@ -123,20 +125,21 @@ def check(
         said = error.output if isinstance(error, CommandFailed) else str(error)
         problems.append(f"{origin} {path}: does not run: {said.strip().splitlines()[-1:]}")
         return None
-    if reasons := unfit(facts, free_threaded=free_threaded):
+    if reasons := unfit(facts, python):
         problems.append(f"{origin} {path}: {'; '.join(reasons)}")
         return None
     return Interpreter(path=path, version=facts["version"], build=facts["build"], origin=origin)
 
 
-def unfit(facts: dict[str, object], *, free_threaded: bool = True) -> list[str]:
-    """Why an interpreter that gave these answers cannot test cp314t wheels, or cp314 ones."""
+def unfit(facts: dict[str, object], python: Python) -> list[str]:
+    """Why an interpreter that gave these answers cannot test wheels for ``python``."""
     reasons = []
-    if facts["implementation"] != "cpython" or facts["minor"] != [3, 14]:
-        reasons.append(f"is {facts['implementation']} {facts['version']}, not CPython 3.14")
-    if facts["free_threaded"] != free_threaded:
-        reasons.append(f"is {'not ' if free_threaded else ''}a free-threaded build")
-    elif free_threaded and facts["gil"]:
+    if facts["implementation"] != "cpython" or facts["minor"] != list(python.minor):
+        said = f"{facts['implementation']} {facts['version']}"
+        reasons.append(f"is {said}, not CPython {python.version}")
+    if facts["free_threaded"] != python.free_threaded:
+        reasons.append(f"is {'not ' if python.free_threaded else ''}a free-threaded build")
+    elif python.free_threaded and facts["gil"]:
         reasons.append("runs with the GIL on (is PYTHON_GIL=1 set?)")
     failed = facts["failed"]
     if isinstance(failed, dict):
@@ -144,27 +147,30 @@ def unfit(facts: dict[str, object], *, free_threaded: bool = True) -> list[str]:
     return reasons
 
 
-def _named(path: Path) -> Interpreter:
+def _named(paths: Sequence[str], python: Python) -> Interpreter:
     problems: list[str] = []
-    if found := check(path, "FREEWHEEL_PYTHON", problems):
-        return found
+    for path in paths:
+        if found := check(Path(path), python, "FREEWHEEL_PYTHON", problems):
+            return found
     raise MachineError(
-        "FREEWHEEL_PYTHON names an interpreter that will not do",
+        f"FREEWHEEL_PYTHON names no interpreter to test {python} wheels with",
         problems=problems,
-        hint="correct it, or unset it to let Freewheel find one",
+        hint=f"correct it (one path, or several with {os.pathsep!r} between), or unset it to let "
+        "Freewheel find one",
     )
 
 
 # ------------------------------------------------------------------------------- what is there
 
 
-def _present(workspace: Workspace) -> Iterator[tuple[Path, str]]:
-    if on_path := shutil.which("python3.14t"):
+def _present(workspace: Workspace, python: Python) -> Iterator[tuple[Path, str]]:
+    if on_path := shutil.which(python.program):
         yield Path(on_path), "PATH"
-    yield from _kept(workspace)
+    yield from _kept(workspace, python)
     if uv := uv_program():
+        options = ("--system", "--no-project", "--no-python-downloads")
         asked = process.run(
-            [uv, "python", "find", "--system", "--no-project", "--no-python-downloads", "3.14t"],
+            [uv, "python", "find", *options, python.request],
             timeout=_LOOK_TIMEOUT,
             check=False,
         )
@@ -172,16 +178,18 @@ def _present(workspace: Workspace) -> Iterator[tuple[Path, str]]:
             yield Path(asked.stdout.strip()), "uv"
 
 
-def _kept(workspace: Workspace) -> Iterator[tuple[Path, str]]:
+def _kept(workspace: Workspace, python: Python) -> Iterator[tuple[Path, str]]:
     home = _home(workspace)
-    for path in [*sorted(home.glob("*/bin/python3.14t"), reverse=True), *_installed(home / "uv")]:
+    copied = sorted(home.glob(f"*/bin/{python.program}"), reverse=True)
+    for path in [*copied, *_installed(home / "uv", python)]:
         if not path.parents[1].name.endswith(files.PARTIAL):
             yield path, "cache"
 
 
-def _installed(home: Path) -> list[Path]:
+def _installed(home: Path, python: Python) -> list[Path]:
     """What uv has put there, newest first; on Windows it makes no directory for programs."""
-    pattern = "*/python3.14t.exe" if sys.platform == "win32" else "*/bin/python3.14t"
+    name = python.program
+    pattern = f"*/{name}.exe" if sys.platform == "win32" else f"*/bin/{name}"
     return sorted(home.glob(pattern), reverse=True)
 
 
@@ -201,16 +209,18 @@ def uv_program() -> Path | None:
 # ---------------------------------------------------------------------------------- obtaining one
 
 
-def _install_with_uv(workspace: Workspace, problems: list[str]) -> Interpreter | None:
+def _install_with_uv(
+    workspace: Workspace, python: Python, problems: list[str]
+) -> Interpreter | None:
     uv = uv_program()
     if uv is None:
         problems.append("uv: not installed")
         return None
-    console.note("asking uv for a free-threaded CPython 3.14, into the cache")
+    console.note(f"asking uv for a free-threaded CPython {python.version}, into the cache")
     home = _home(workspace) / "uv"
     try:
         process.run(
-            [uv, "python", "install", "--no-bin", "3.14t"],
+            [uv, "python", "install", "--no-bin", python.request],
             env={"UV_PYTHON_INSTALL_DIR": str(home), "UV_HTTP_RETRIES": "1"},
             timeout=_INSTALL_TIMEOUT,
         )
@@ -219,24 +229,26 @@ def _install_with_uv(workspace: Workspace, problems: list[str]) -> Interpreter |
         problems.append(f"uv: {said}")
         console.note(f"uv cannot have it here: {said}")
         return None
-    for path in _installed(home):
-        if found := check(path, "uv", problems):
+    for path in _installed(home, python):
+        if found := check(path, python, "uv", problems):
             return found
     return None
 
 
-def _copy_from_image(workspace: Workspace, problems: list[str]) -> Interpreter | None:
+def _copy_from_image(
+    workspace: Workspace, python: Python, problems: list[str]
+) -> Interpreter | None:
     """The interpreter of the local builder image; it finds its own library wherever it stands."""
-    target = f"cp314t-manylinux_{platform.machine()}"
+    target = f"{python}-manylinux_{platform.machine()}"
     try:
         engine = find_engine(workspace, may_install=True)
         image = local_image.find(engine, target) or local_image.make(workspace, engine, target)
-        path = _copy(workspace, engine, image)
+        path = _copy(workspace, engine, image, python)
     except FreewheelError as error:
         problems.append(f"builder image: {error.summary}")
         return None
     missing: list[str] = []
-    if found := check(path, "builder image", missing):
+    if found := check(path, python, "builder image", missing):
         return found
     if debian.can_install():
         wanted = runtime_packages(image_packages(path.parents[1]))
@@ -244,13 +256,15 @@ def _copy_from_image(workspace: Workspace, problems: list[str]) -> Interpreter |
             debian.install(wanted, why="the interpreter from the builder image loads them")
         except debian.AptError as error:
             problems.append(f"builder image: {error.summary}")
-    return check(path, "builder image", problems)
+    return check(path, python, "builder image", problems)
 
 
-def _copy(workspace: Workspace, engine: Engine, image: local_image.LocalImage) -> Path:
+def _copy(
+    workspace: Workspace, engine: Engine, image: local_image.LocalImage, python: Python
+) -> Path:
     """Copy the tree out of ``image``, whole or not at all, and return its interpreter."""
     final = _home(workspace) / f"image-{image.specification.digest[:16]}"
-    program = final / "bin" / "python3.14t"
+    program = final / "bin" / python.program
     if program.exists():
         return program
     console.note("copying the interpreter out of the builder image")
@@ -263,7 +277,7 @@ def _copy(workspace: Workspace, engine: Engine, image: local_image.LocalImage) -
         timeout=_COPY_TIMEOUT,
     ).stdout.split()[-1]
     try:
-        engine.call("cp", f"{container}:{_PREFIX}/.", partial, timeout=_COPY_TIMEOUT)
+        engine.call("cp", f"{container}:{python.prefix}/.", partial, timeout=_COPY_TIMEOUT)
         engine.call(
             "cp",
             f"{container}:/freewheel-manifest.txt",

@@ -22,6 +22,7 @@ from freewheel.machine import debian
 from freewheel.machine.cpython import archive_of, obtain_cpython, pinned_cpythons
 from freewheel.machine.engine import Engine
 from freewheel.machine.requirements import fetch_requirements
+from freewheel.recipe.pythons import Python, python_of
 
 _TOOLS = {"mmdebstrap": "mmdebstrap", "xz-utils": "xz"}  # package: its program
 PACKAGES = (  # what CPython and the wheels are compiled with
@@ -86,14 +87,18 @@ class LocalImage:
 
 
 def specifications(target: str) -> tuple[Specification, ...]:
-    """The local images that would do for ``target``, newest CPython first; empty if none can be."""
+    """The local images that would do for ``target``, newest CPython first; empty if none can be.
+
+    An image has one interpreter: who builds for one does not compile another.
+    """
+    python = python_of(target)
     kind, machine = target_platform(target)
     here = debian.distribution()
     if kind != "manylinux" or machine != platform.machine() or not here.has_apt:
         return ()
     return tuple(
         Specification(
-            containerfile=_pin("Containerfile").read_text(encoding="utf-8"),
+            containerfile=_containerfile(python),
             requirements=_pin("requirements.txt").read_text(encoding="utf-8"),
             packages=PACKAGES,
             suite=f"{here.family} {here.suite}",
@@ -101,7 +106,7 @@ def specifications(target: str) -> tuple[Specification, ...]:
             cpython_version=cpython.version,
             cpython_sha256=cpython.sha256,
         )
-        for cpython in pinned_cpythons()
+        for cpython in pinned_cpythons(python)
     )
 
 
@@ -109,6 +114,11 @@ def target_platform(target: str) -> tuple[str, str]:
     """``("manylinux", "x86_64")`` of ``cp314t-manylinux_x86_64``."""
     kind, _, machine = target.partition("-")[2].partition("_")
     return kind, machine
+
+
+def _containerfile(python: Python) -> str:
+    text = _pin("Containerfile").read_text(encoding="utf-8")
+    return text.replace("@PREFIX@", python.prefix).replace("@PROGRAM@", python.program)
 
 
 def _pin(name: str) -> Path:
@@ -153,8 +163,8 @@ def make(
         if found := find(engine, target):
             return found
         console.note(
-            "making a builder image of this machine's own packages and CPython without the GIL; "
-            "once, about 6 minutes on 2 cores"
+            "making a builder image of this machine's own packages and CPython "
+            f"{python_of(target).version} without the GIL; once, about 6 minutes on 2 cores"
         )
         try:
             missing = [name for name, program in _TOOLS.items() if not shutil.which(program)]
@@ -192,7 +202,7 @@ def _log(workspace: Workspace) -> Path:
 
 def _with_archive(workspace: Workspace, target: str) -> Specification:
     """The specification of the newest CPython that can be had; its archive is in the cache then."""
-    cpython = obtain_cpython(workspace)
+    cpython = obtain_cpython(workspace, python_of(target))
     return next(s for s in specifications(target) if s.cpython_sha256 == cpython.sha256)
 
 
@@ -255,7 +265,11 @@ def _assemble(
     if not base.exists():
         console.note("making the base file system; about 30 s")
         debian.make_base(specification.packages, base, log=_log(workspace))
-    cpython = next(c for c in pinned_cpythons() if c.version == specification.cpython_version)
+    cpython = next(
+        cpython
+        for cpython in pinned_cpythons(python_of(target))
+        if cpython.sha256 == specification.cpython_sha256
+    )
     files.copy(archive_of(workspace, cpython), context / "cpython.tar.xz")
     files.write_text(context / "Containerfile", specification.containerfile)
     files.write_text(context / "requirements.txt", specification.requirements)

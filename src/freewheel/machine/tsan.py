@@ -1,4 +1,4 @@
-"""ThreadSanitizer: a clang that has really found a race here, and a CPython 3.14t built with it."""
+"""ThreadSanitizer: a clang that has really found a race here, and a CPython built with it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from freewheel.machine import debian
 from freewheel.machine.compiled import Variant, compiled, obtain_source
 from freewheel.machine.cpython import CPython
 from freewheel.machine.interpreter import Interpreter
+from freewheel.recipe.pythons import DEFAULT, Python
 
 # From 18 on, the runtime starts the program again without ASLR where the kernel's is too random
 # for it; an older one then ends with "unexpected memory mapping", but not each time.
@@ -80,7 +81,7 @@ class Clang:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SanitizedInterpreter:
-    """A CPython 3.14t under ThreadSanitizer, with CPython's own list of what it suppresses.
+    """A free-threaded CPython under ThreadSanitizer, with CPython's own list of what it suppresses.
 
     ``key`` is the digest of all that it was built of.
     """
@@ -100,14 +101,14 @@ def why_not_here() -> str:
     return ""
 
 
-def find_sanitized(workspace: Workspace) -> SanitizedInterpreter:
+def find_sanitized(workspace: Workspace, python: Python = DEFAULT) -> SanitizedInterpreter:
     """The interpreter for this machine's clang, out of the cache or built into it.
 
     What is missing is installed, if this is root's Debian. Raises ProofError.
     """
     with files.locked(workspace.locks / "tsan.lock", what="building CPython with ThreadSanitizer"):
         clang = find_clang() or _install_clang()
-        cpython = obtain_source(workspace)
+        cpython = obtain_source(workspace, python)
         key = _key(cpython, clang)
         home = workspace.cache / "tsan" / f"cpython-{cpython.version}-{key[:16]}"
         variables = {**clang.variables, **QUIET, "CFLAGS_NODIST": _FLAGS}

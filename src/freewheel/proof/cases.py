@@ -11,19 +11,22 @@ from packaging.version import Version
 from freewheel.base.errors import ProbeError
 from freewheel.base.workspace import Workspace
 from freewheel.build.check import BaselineWheel, VerifiedWheel
+from freewheel.build.job import Job, titled
 from freewheel.build.patches import Patch, read_series
 from freewheel.machine.interpreter import Interpreter
 from freewheel.proof.programs import Probe, Programs, load_programs
 from freewheel.proof.running import Environment, make_environment
+from freewheel.recipe.pythons import Python, python_of
 from freewheel.recipe.recipe import Recipe, Release
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A release that is put to the proof: its two wheels and what there is to run on them."""
+    """A release that is put to the proof on a target: its two wheels and what there is to run."""
 
     recipe: Recipe
     release: Release
+    target: str
     patched: VerifiedWheel
     baseline: BaselineWheel
     programs: Programs
@@ -31,11 +34,20 @@ class Case:
 
     @property
     def title(self) -> str:
-        return f"{self.recipe.name} {self.patched.version}"
+        return titled(self.recipe.name, self.patched.version, self.python)
 
     @property
     def slug(self) -> str:
-        return f"{self.recipe.name}-{self.patched.version}"
+        return f"{self.recipe.name}-{self.patched.version}-{self.python}"
+
+    @property
+    def python(self) -> Python:
+        return python_of(self.target)
+
+    @property
+    def job(self) -> Job:
+        """The job that the patched wheel came of."""
+        return Job(recipe=self.recipe, release=self.release, baseline=False, target=self.target)
 
     def patches_for(self, defect: str) -> list[str]:
         """The names of the patches that claim to mend a defect."""
@@ -48,21 +60,19 @@ class Case:
 
 
 def load_case(
-    workspace: Workspace,
-    recipe: Recipe,
-    release: Release,
-    wheels: Sequence[VerifiedWheel | BaselineWheel | None],
+    workspace: Workspace, job: Job, wheels: Sequence[VerifiedWheel | BaselineWheel | None]
 ) -> Case:
-    """The case of a release, given its two wheels in any order."""
+    """The case of a job, given the two wheels in any order."""
     (patched,) = (wheel for wheel in wheels if isinstance(wheel, VerifiedWheel))
     (baseline,) = (wheel for wheel in wheels if isinstance(wheel, BaselineWheel))
     return Case(
-        recipe=recipe,
-        release=release,
+        recipe=job.recipe,
+        release=job.release,
+        target=job.target,
         patched=patched,
         baseline=baseline,
-        programs=load_programs(workspace.probes, recipe.name),
-        series=read_series(release),
+        programs=load_programs(workspace.probes, job.recipe.name),
+        series=read_series(job.release),
     )
 
 

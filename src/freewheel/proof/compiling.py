@@ -16,10 +16,10 @@ from freewheel.base import files, process
 from freewheel.base.errors import CommandFailed, ProofError
 from freewheel.base.workspace import Workspace
 from freewheel.build import buildinfo, patches, sdist, source
-from freewheel.build.wheel import host_target
 from freewheel.machine import requirements
 from freewheel.machine.interpreter import Interpreter
 from freewheel.machine.requirements import fetch_requirements
+from freewheel.recipe.pythons import python_of
 from freewheel.recipe.recipe import Recipe, Release
 
 _BUILD_TIMEOUT = 1800.0  # seconds
@@ -47,6 +47,7 @@ class Compilation:
     workspace: Workspace
     recipe: Recipe
     release: Release
+    target: str
     baseline: bool
     series: tuple[patches.Patch, ...]
     interpreter: Interpreter
@@ -62,7 +63,8 @@ class Compilation:
 
     @property
     def log(self) -> Path:
-        return self.workspace.logs / f"{self.prefix}-{self.recipe.name}-{self.version}.log"
+        name = f"{self.prefix}-{self.recipe.name}-{self.version}-{python_of(self.target)}.log"
+        return self.workspace.logs / name
 
     def make(self, directory: Path) -> CompiledWheel:
         """The wheel, kept in ``directory`` under the digest of its inputs, or compiled into it.
@@ -82,11 +84,10 @@ class Compilation:
 
     def _key(self) -> str:
         """The digest of all that the wheel depends on."""
-        target = host_target(self.recipe, self.release)
         version = self.version
         content = {
             **buildinfo.gather(
-                self.recipe, self.release, self.series, version=version, target=target
+                self.recipe, self.release, self.series, version=version, target=self.target
             ),
             **self.identity,
         }
@@ -112,7 +113,7 @@ class Compilation:
         unpacked = source.unpack(made, files.empty_directory(directory / "unpacked"))
         tree = unpacked.rename(directory / "tree")
         # The compiler of Cython sources, written in Python there, runs in any interpreter.
-        wheelhouse = self._wheelhouse(host_target(self.recipe, self.release))
+        wheelhouse = self._wheelhouse(self.target)
         offline = ("--no-config", "--offline", "--no-index", "--find-links", wheelhouse)
         words: list[str | Path] = [
             *("--python", self.interpreter.path),

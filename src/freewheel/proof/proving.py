@@ -92,7 +92,7 @@ def prove(
     depends on time. ``quick`` runs each probe a few times and leaves upstream's suite out.
     ``afresh`` forgets the results that are kept for the same bytes.
     """
-    interpreter = find_interpreter(workspace)
+    interpreters = {case.python: find_interpreter(workspace, case.python) for case in cases}
     kept = ResultCache(workspace.proof)
     with (
         files.locked(workspace.locks / "proof.lock", what="a proof"),
@@ -103,7 +103,7 @@ def prove(
             scratch = files.empty_directory(workspace.work / f"proof-{case.slug}")
             one = _Trials(
                 case=case,
-                environments=environments_of(case, scratch, interpreter),
+                environments=environments_of(case, scratch, interpreters[case.python]),
                 services=services,
                 scratch=scratch,
                 kept=kept,
@@ -141,7 +141,7 @@ def _conclude(
 ) -> Proof:
     """Give the case its certificate, or all the reasons why there is none."""
     case = trials.case
-    sanitized = known_races(workspace, case.release, case.series, case.programs)
+    sanitized = known_races(workspace, case.release, case.series, case.programs, case.python)
     problems = list(_problems(tried.findings, tried.stress, suites, sanitized))
     path = None
     if problems:

@@ -14,17 +14,20 @@ from freewheel.base import files
 from freewheel.base.console import Board
 from freewheel.base.workspace import Workspace
 from freewheel.build.check import VerifiedWheel
+from freewheel.build.job import titled
 from freewheel.machine.interpreter import find_interpreter
 from freewheel.proof.control import ending
 from freewheel.proof.programs import Outcome, Stress, load_programs
 from freewheel.proof.running import Run, make_environment, run_stress
 from freewheel.proof.services import running_services, services_of
+from freewheel.recipe.pythons import Python
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Soaked:
     """How a stress program ended on a wheel after working for ``work`` seconds."""
 
+    python: Python
     wheel: VerifiedWheel
     stress: Stress
     work: float
@@ -32,7 +35,8 @@ class Soaked:
 
     @property
     def title(self) -> str:
-        return f"{self.wheel.project} {self.wheel.version}: {self.stress.name}"
+        title = titled(self.wheel.project, self.wheel.version, self.python)
+        return f"{title}: {self.stress.name}"
 
     @property
     def problem(self) -> str:
@@ -43,29 +47,33 @@ class Soaked:
 
 
 def soak(
-    workspace: Workspace, wheels: Sequence[VerifiedWheel], board: Board, *, seconds: float
+    workspace: Workspace,
+    wheels: Sequence[tuple[Python, VerifiedWheel]],
+    board: Board,
+    *,
+    seconds: float,
 ) -> list[Soaked]:
     """Let each stress program of each wheel's project work for ``seconds``, one after the other.
 
     They run under the limits that they declare: on memory, and on the time beyond ``seconds``.
     """
-    interpreter = find_interpreter(workspace)
+    interpreters = {python: find_interpreter(workspace, python) for python, _ in wheels}
     pairs = [
-        (wheel, stress)
-        for wheel in wheels
+        (python, wheel, stress)
+        for python, wheel in wheels
         for stress in load_programs(workspace.probes, wheel.project).stress
     ]
     found = []
     with (
         files.locked(workspace.locks / "proof.lock", what="a proof"),
-        running_services(stress for _, stress in pairs) as services,
+        running_services(stress for *_, stress in pairs) as services,
     ):
-        for wheel, stress in pairs:
+        for python, wheel, stress in pairs:
             scratch = files.empty_directory(workspace.work / f"soak-{wheel.path.stem}")
-            environment = make_environment(scratch / "patched", wheel.path, interpreter)
-            with board.stage(f"{wheel.project} {wheel.version}", stress.name):
+            environment = make_environment(scratch / "patched", wheel.path, interpreters[python])
+            with board.stage(titled(wheel.project, wheel.version, python), stress.name):
                 given = services_of(stress, services)
                 run = run_stress(stress, environment, scratch, work=seconds, services=given)
-            found.append(Soaked(wheel=wheel, stress=stress, work=seconds, run=run))
+            found.append(Soaked(python=python, wheel=wheel, stress=stress, work=seconds, run=run))
             shutil.rmtree(scratch)
     return found

@@ -15,9 +15,9 @@ from typing import Annotated
 from packaging.specifiers import SpecifierSet
 from pydantic import BaseModel, Field, StringConstraints
 
+from freewheel.recipe.pythons import PYTHONS, Python
 from freewheel.recipe.tables import STRICT, Specifiers
 
-PYTHONS = ("cp314t", "cp315t")
 PLATFORMS = (
     *("manylinux_x86_64", "manylinux_aarch64", "musllinux_x86_64", "musllinux_aarch64"),
     *("macosx_arm64", "macosx_x86_64", "win_amd64", "win_arm64"),
@@ -84,6 +84,11 @@ def _reason(limits: Iterable[Limit], target: str, version: str) -> str:
 def in_container(target: str) -> bool:
     """Whether wheels for the target are built in a container."""
     return target.partition("-")[2].startswith(_IN_CONTAINERS)
+
+
+def own_target(python: Python) -> str:
+    """The target that this machine runs with an interpreter."""
+    return f"{python}{_this_platform()}"
 
 
 def runs_here(target: str) -> bool:

@@ -7,6 +7,7 @@ own. They share nothing but fetched inputs whose digests are checked, and differ
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -73,7 +74,7 @@ class _Gate:
     workspace: Workspace
     command: tuple[str, ...]
     engine: str
-    interpreter: Path
+    interpreters: str
     pair: Pair
     board: Board
 
@@ -95,14 +96,16 @@ def reproduce(
         with board.stage("both builds", "inputs"):
             _fetch_inputs(workspace, jobs)
             engine = find_engine(workspace, may_install=True)
-            image = find_or_make_image(workspace, engine, jobs[0].target)
-            interpreter = find_interpreter(workspace).path
-        with varied(engine, image) as pair:
+            # What is varied is tried in one of them; they differ in their interpreter alone.
+            images = {job.target: find_or_make_image(workspace, engine, job.target) for job in jobs}
+            pythons = dict.fromkeys(job.python for job in jobs)
+            paths = [str(find_interpreter(workspace, python).path) for python in pythons]
+        with varied(engine, next(iter(images.values()))) as pair:
             gate = _Gate(
                 workspace=workspace,
                 command=tuple(command),
                 engine=engine.name,
-                interpreter=interpreter,
+                interpreters=os.pathsep.join(paths),
                 pair=pair,
                 board=board,
             )
@@ -179,7 +182,7 @@ def _environment(gate: _Gate, root: Path) -> dict[str, str]:
         "FREEWHEEL_CACHE": str(root / "cache"),
         "FREEWHEEL_DATA": str(root / "data"),
         "FREEWHEEL_ENGINE": gate.engine,
-        "FREEWHEEL_PYTHON": str(gate.interpreter),
+        "FREEWHEEL_PYTHON": gate.interpreters,
     }
 
 

@@ -22,13 +22,13 @@ from freewheel.base.errors import UpstreamError
 from freewheel.base.workspace import Workspace
 from freewheel.build import source
 from freewheel.machine import native
+from freewheel.recipe.pythons import DEFAULT, PYTHONS
 from freewheel.recipe.recipe import Recipe, Release, load_recipe
 from freewheel.recipe.targets import CANDIDATES
 from freewheel.upkeep.recipe_text import quoted, release_lines
 from freewheel.upkeep.upstream import offer_of
 
-_PYTHON = "cp314t"
-_NOT_YET = "there is no proof on 3.15 yet"
+_NOT_YET = "there is no proof on it yet"
 # As in every recipe; a target is taken out of these once its proof runs somewhere.
 _UNPROVEN = {
     "musllinux": "the proof runs wheels on the machine itself, and none of the runners has musl",
@@ -103,7 +103,7 @@ def _no_version(release: Release) -> str:
 def _lines(tree: Path, release: Release, package: str, version: Version) -> Iterator[str]:
     about = _metadata(tree)
     known = native.pinned_targets()
-    targets = [t for t in CANDIDATES if t.startswith(f"{_PYTHON}-") and t in known]
+    targets = [t for t in CANDIDATES if t.startswith(f"{DEFAULT}-") and t in known]
     yield f"# What Freewheel knows of {release.project}. Reference: docs/recipes.md"
     yield "[project]"
     yield f"name = {quoted(release.project)}"
@@ -123,7 +123,8 @@ def _lines(tree: Path, release: Release, package: str, version: Version) -> Iter
     for system, reason in _UNPROVEN.items():
         yield f"    {{ targets = [{quoted(f'*-{system}_*')}], reason = {quoted(reason)} }},"
     yield "]"
-    yield f'excluded = [{{ targets = ["cp315t-*"], reason = {quoted(_NOT_YET)} }}]'
+    others = ", ".join(quoted(f"{python}-*") for python in PYTHONS if python != DEFAULT)
+    yield f"excluded = [{{ targets = [{others}], reason = {quoted(_NOT_YET)} }}]"
     generated = sorted(_generated(tree))
     if generated:
         yield f"generated = [{', '.join(map(quoted, generated))}]"

@@ -175,7 +175,7 @@ def _evidence(
     apart = replace(workspace, root=workspace.cache / "watch")
     both = replace(recipe, releases=(release, carried))
     jobs = [
-        Job(recipe=both, release=one, baseline=True, target=host_target(recipe, carried, None))
+        Job(recipe=both, release=one, baseline=True, target=host_target(recipe, carried))
         for one in (carried, release)
     ]
     built = pipeline.build(apart, jobs, board)

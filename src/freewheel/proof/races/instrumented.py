@@ -11,10 +11,11 @@ from freewheel.base.errors import ProofError
 from freewheel.base.workspace import PINS, Workspace
 from freewheel.base.zips import open_zip
 from freewheel.build import patches
+from freewheel.build.job import Job
 from freewheel.machine.tsan import QUIET, SanitizedInterpreter
 from freewheel.proof.compiling import Compilation, CompiledWheel
 from freewheel.proof.races.reports import Frame
-from freewheel.recipe.recipe import Recipe, Release
+from freewheel.recipe.recipe import Recipe
 
 TSAN_PINS = PINS / "tsan"
 # -O1 keeps accesses that more optimisation would merge, and so hide; -DNDEBUG is CPython's own.
@@ -24,23 +25,24 @@ _PLACE = re.compile(r'^\s*/\* "(?P<file>[^"]+\.p(?:yx|xd|xi|y))":(?P<line>\d+)$'
 
 def make_instrumented(
     workspace: Workspace,
-    recipe: Recipe,
-    release: Release,
+    job: Job,
     sanitized: SanitizedInterpreter,
-    *,
-    baseline: bool,
 ) -> CompiledWheel:
-    """The wheel of a release, patched or as a baseline, out of the cache or built into it.
+    """The wheel of a job, patched or as a baseline, out of the cache or built into it.
 
     Where ``pins/tsan/`` has a patch for the project, it goes on top: what the sanitizer must be
     told. Raises ProofError, and what the stages raise that make the sdist.
     """
     build = Compilation(
         workspace=workspace,
-        recipe=recipe,
-        release=release,
-        baseline=baseline,
-        series=(*(() if baseline else patches.read_series(release)), *_annotations(recipe)),
+        recipe=job.recipe,
+        release=job.release,
+        target=job.target,
+        baseline=job.baseline,
+        series=(
+            *(() if job.baseline else patches.read_series(job.release)),
+            *_annotations(job.recipe),
+        ),
         interpreter=sanitized.interpreter,
         identity={"interpreter": sanitized.key, "flags": _FLAGS},
         variables=lambda tree: _variables(sanitized, tree),

@@ -20,6 +20,7 @@ from freewheel.base import files
 from freewheel.base.console import Board
 from freewheel.base.errors import UnprovenError
 from freewheel.base.workspace import Workspace
+from freewheel.build.job import Job
 from freewheel.build.patches import Patch, read_series
 from freewheel.machine.tsan import SanitizedInterpreter, find_sanitized
 from freewheel.proof.compiling import CompiledWheel
@@ -46,7 +47,8 @@ from freewheel.proof.races.suppressions import merge_suppressions
 from freewheel.proof.result_cache import ResultCache, Subject
 from freewheel.proof.running import Environment, Run, make_environment, run_program, run_stress
 from freewheel.proof.services import running_services
-from freewheel.recipe.recipe import Recipe, Release
+from freewheel.recipe.pythons import Python
+from freewheel.recipe.recipe import Release
 
 SUPPRESSIONS = TSAN_PINS / "ours.supp"
 _SLOWNESS = 10  # how many times longer a program may take than without the sanitizer
@@ -168,31 +170,27 @@ def require_clean(results: Sequence[SanitizerResult]) -> None:
 
 def sanitize(
     workspace: Workspace,
-    recipe: Recipe,
-    release: Release,
+    job: Job,
     programs: Programs,
     board: Board,
     *,
-    baseline: bool = False,
     stress_seconds: float | None = None,
 ) -> SanitizerResult:
     """Build what is needed, and run each program that concerns the release, one after the other.
 
     Stress programs work for ``stress_seconds``, or for what they call quick. Raises ProofError.
     """
-    version = release.version if baseline else release.local_version
-    title = f"{recipe.name} {version}" + (" (baseline)" if baseline else "")
-    with board.stage(title, "CPython with ThreadSanitizer"):
-        sanitized = find_sanitized(workspace)
-    with board.stage(title, "compile with ThreadSanitizer"):
-        wheel = make_instrumented(workspace, recipe, release, sanitized, baseline=baseline)
-    chosen = concerned(programs, release)
+    with board.stage(job.title, "CPython with ThreadSanitizer"):
+        sanitized = find_sanitized(workspace, job.python)
+    with board.stage(job.title, "compile with ThreadSanitizer"):
+        wheel = make_instrumented(workspace, job, sanitized)
+    chosen = concerned(programs, job.release)
     with (
         tempfile.TemporaryDirectory(prefix="freewheel-tsan-") as name,
         running_services(chosen) as services,
     ):
         environment = make_environment(Path(name) / "env", wheel.path, sanitized.interpreter)
-        logs = files.empty_directory(workspace.logs / "tsan" / f"{recipe.name}-{version}")
+        logs = files.empty_directory(workspace.logs / "tsan" / job.slug)
         merge_suppressions(sanitized.suppressions, SUPPRESSIONS, logs / "suppressions.txt")
         runner = _Runner(
             environment=environment,
@@ -203,9 +201,9 @@ def sanitize(
         )
         ended: list[tuple[Program, Run]] = []
         for program in chosen:
-            with board.stage(title, f"{program.name} under ThreadSanitizer"):
+            with board.stage(job.title, f"{program.name} under ThreadSanitizer"):
                 ended.append((program, runner.run(program)))
-        return _result(ended, runner, wheel, release, baseline=baseline)
+        return _result(ended, runner, wheel, job)
 
 
 def concerned(programs: Programs, release: Release) -> tuple[Program, ...]:
@@ -264,9 +262,7 @@ def _result(
     ended: Sequence[tuple[Program, Run]],
     runner: _Runner,
     wheel: CompiledWheel,
-    release: Release,
-    *,
-    baseline: bool,
+    job: Job,
 ) -> SanitizerResult:
     runs: list[SanitizedRun] = []
     reports: list[tuple[str, Report]] = []
@@ -291,9 +287,9 @@ def _result(
             )
         )
     return SanitizerResult(
-        project=release.project,
+        project=job.recipe.name,
         version=wheel.version,
-        baseline=baseline,
+        baseline=job.baseline,
         python=runner.sanitized.interpreter.version,
         clang=runner.sanitized.clang.version,
         runs=tuple(runs),
@@ -315,48 +311,42 @@ def _placed(report: Report, wheel: CompiledWheel, read: dict[str, list[str]]) ->
 
 
 def look_for_races(
-    workspace: Workspace,
-    recipe: Recipe,
-    release: Release,
-    board: Board,
-    *,
-    baseline: bool,
-    seconds: float | None,
+    workspace: Workspace, job: Job, board: Board, *, seconds: float | None
 ) -> SanitizerResult:
-    """Run a release's programs under ThreadSanitizer; kept for the certificate if it is patched.
+    """Run a job's programs under ThreadSanitizer; kept for the certificate if it is patched.
 
     ``seconds`` is how long stress programs work, None for as long as they call quick.
     """
-    programs = load_programs(workspace.probes, recipe.name)
+    programs = load_programs(workspace.probes, job.recipe.name)
     with files.locked(workspace.locks / "proof.lock", what="a proof"):
-        found = sanitize(
-            workspace,
-            recipe,
-            release,
-            programs,
-            board,
-            baseline=baseline,
-            stress_seconds=seconds,
-        )
-    if not baseline:
-        about = subject(release, read_series(release), programs)
+        found = sanitize(workspace, job, programs, board, stress_seconds=seconds)
+    if not job.baseline:
+        about = subject(job.release, read_series(job.release), programs, job.python)
         ResultCache(workspace.proof).write(about, RESULT, found)
     return found
 
 
 def known_races(
-    workspace: Workspace, release: Release, series: Sequence[Patch], programs: Programs
+    workspace: Workspace,
+    release: Release,
+    series: Sequence[Patch],
+    programs: Programs,
+    python: Python,
 ) -> SanitizerResult | None:
     """What was found of the same source, patches and programs; None if nobody has looked yet."""
-    return ResultCache(workspace.proof).read(subject(release, series, programs), RESULT)
+    about = subject(release, series, programs, python)
+    return ResultCache(workspace.proof).read(about, RESULT)
 
 
-def subject(release: Release, series: Sequence[Patch], programs: Programs) -> Subject:
-    """What the result depends on, but for the compiler and the interpreter."""
+def subject(
+    release: Release, series: Sequence[Patch], programs: Programs, python: Python
+) -> Subject:
+    """What the result depends on, but for the compiler and the interpreter's bugfix release."""
     return Subject(
         kind=f"{release.project}-tsan",
         facts={
             "source": release.sha256,
+            "interpreter": python.tag,
             "suppressions": files.sha256(SUPPRESSIONS),
             **{f"patch {patch.name}": patch.sha256 for patch in series},
             **{p.name: files.sha256(p.path) for p in (*programs.probes, *programs.stress)},

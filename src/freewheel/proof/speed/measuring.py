@@ -31,7 +31,7 @@ def measure(
 
     ``seconds`` is how long one measurement works; there are six in a round of each case.
     """
-    interpreter = find_interpreter(workspace)
+    interpreters = {case.python: find_interpreter(workspace, case.python) for case in cases}
     processor = facts.look().processor
     kept = ResultCache(workspace.proof)
 
@@ -54,7 +54,7 @@ def measure(
         workspace,
         cases,
         board,
-        lambda case, scratch: environments_of(case, scratch, interpreter),
+        lambda case, scratch: environments_of(case, scratch, interpreters[case.python]),
         take,
     )
 
