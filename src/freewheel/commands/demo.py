@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -15,6 +16,7 @@ from freewheel.commands.outcomes import show_outcomes
 from freewheel.machine.interpreter import find_interpreter
 from freewheel.proof import demo as showing
 from freewheel.proof.control import ending
+from freewheel.recipe.pythons import DEFAULT, Python
 
 
 @click.command(
@@ -24,7 +26,8 @@ from freewheel.proof.control import ending
 @click.argument("project")
 @click.option("--release", "version", metavar="X", help="A release; the newest by default.")
 @click.option("--probe", "defect", default="", metavar="ID", help="The defect, such as P2.")
-def demo(project: str, version: str | None, defect: str) -> int:
+@selection.python_option
+def demo(project: str, version: str | None, defect: str, tag: str | None) -> int:
     """Run one probe of PROJECT on the public wheel and on ours, and say what it saw.
 
     Ours is built first where it is not there. Where no public wheel exists, the release is built
@@ -32,23 +35,24 @@ def demo(project: str, version: str | None, defect: str) -> int:
     """
     process.end_by_sigterm()
     workspace = find_workspace()
-    versions = [version] if version else []
-    (job,) = selection.plan(workspace, [project], versions, all_releases=False, baseline=False)
+    choice = selection.Choice(
+        projects=(project,),
+        versions=(version,) if version else (),
+        targets=(Python(tag or DEFAULT.tag),),
+    )
+    (job,) = selection.plan(workspace, choice, baseline=False)
     probe = showing.choose_probe(workspace, job.release, defect)
     with console.Board() as board:
         ours = _built(job, board)
         if ours is None:
             return 1
-        interpreter = find_interpreter(workspace)
+        interpreter = find_interpreter(workspace, job.python)
         with board.stage(job.recipe.name, "public wheel"):
             directory = workspace.work / f"public-{job.recipe.name}"
             public = showing.public_wheel(job.release, interpreter, directory)
         if public is None:
             console.note("no public wheel for this interpreter; built without patches instead")
-            (plain,) = selection.plan(
-                workspace, [project], versions, all_releases=False, baseline=True
-            )
-            public = _built(plain, board)
+            public = _built(replace(job, baseline=True), board)
             if public is None:
                 return 1
         seen = showing.demonstrate(workspace, probe, [public, ours], interpreter, board)

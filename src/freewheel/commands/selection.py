@@ -21,7 +21,12 @@ from freewheel.recipe.recipe import Recipe, Release, choose_recipe, load_recipes
 from freewheel.recipe.targets import own_target
 
 _R = TypeVar("_R")
+_TAGS = [python.tag for python in PYTHONS]
 _CHOOSING = ("projects", "versions", "all_releases", "tag", "all_pythons", "target")
+
+python_option = click.option(
+    "--python", "tag", type=click.Choice(_TAGS), help=f"{DEFAULT} by default."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +44,12 @@ class Choice:
 
 def options(*, targets: bool = False) -> Callable[[Callable[..., _R]], Callable[..., _R]]:
     """Give a command a Choice as its first argument; ``targets`` if one may name a target."""
-    tags = [python.tag for python in PYTHONS]
     words = [
         click.argument("projects", nargs=-1),
         click.option("--release", "versions", multiple=True, metavar="X", help="One; repeatable."),
         click.option("--all-releases", is_flag=True, help="Every release that the recipe carries."),
-        click.option("--python", "tag", type=click.Choice(tags), help=f"{DEFAULT} by default."),
-        click.option("--all-pythons", is_flag=True, help=f"{', then '.join(tags)}."),
+        python_option,
+        click.option("--all-pythons", is_flag=True, help=f"{', then '.join(_TAGS)}."),
     ]
     if targets:
         text = "A target that this machine builds; its own by default."
