@@ -20,11 +20,12 @@ from twine import utils as twine_utils
 
 from freewheel.base import process
 from freewheel.base.errors import CommandFailed, PublishError
+from freewheel.base.http import Credentials
 from freewheel.base.workspace import Workspace
 from freewheel.build import index
 from freewheel.proof.certificate import CertifiedWheel
 from freewheel.publish import upload
-from freewheel.publish.destination import INDEX_URL, Credentials, Destination, resolve_destination
+from freewheel.publish.destination import INDEX_URL, Destination, resolve_destination
 from tests.unit.wheelmaker import as_certified, make_wheel
 
 _BASE = "https://index.example/team/"

@@ -6,6 +6,9 @@ there is no terminal, each change of stage is a plain line of its own.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -18,39 +21,47 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from freewheel.base.redaction import printable
+
+for _stream in (sys.stdout, sys.stderr):
+    # What a terminal cannot spell, such as a dot in the middle, is escaped rather than an error.
+    with contextlib.suppress(AttributeError, ValueError, OSError):
+        _stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
 _out = Console(highlight=False, soft_wrap=True)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def say(text: str = "") -> None:
     """A line of ordinary output."""
-    _out.print(text, markup=False)
+    _out.print(printable(text), markup=False)
 
 
 def note(text: str) -> None:
     """Something that was done or decided on the user's behalf, said as it happens."""
-    _out.print(f"[dim]·[/dim] {escape(text)}")
+    _out.print(f"[dim]·[/dim] {_safe(text)}")
 
 
 def warn(text: str) -> None:
     """Something that is not an error and may surprise."""
-    _err.print(f"[yellow]warning:[/yellow] {escape(text)}")
+    _err.print(f"[yellow]warning:[/yellow] {_safe(text)}")
 
 
 def fail(text: str) -> None:
     """An error, as the user reads it."""
-    _err.print(f"[bold red]error:[/bold red] {escape(text)}")
+    _err.print(f"[bold red]error:[/bold red] {_safe(text)}")
 
 
 def replay(title: str, text: str) -> None:
     """What a failed child process printed."""
-    _err.print(f"[bold]──── {escape(title)}[/bold]")
-    _err.print(text, markup=False)
+    _err.print(f"[bold]──── {_safe(title)}[/bold]")
+    _err.print(printable(text), markup=False)
     _err.print("[bold]────[/bold]")
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table; every cell whole, however narrow the terminal."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     if not _out.is_terminal:
         # Rich takes 80 columns for granted where there is no terminal, and would cut digests.
         widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
@@ -64,6 +75,23 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         shown.add_row(*(escape(cell) for cell in row))
     _out.print(shown)
+
+
+def give_up() -> None:
+    """Drop what can no longer be printed, as where the disk behind the output is full.
+
+    Without that, the interpreter would try once more at its end, and complain.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _safe(text: str) -> str:
+    return escape(printable(text))
 
 
 def duration(seconds: float) -> str:
@@ -103,7 +131,7 @@ class Board:
     @contextmanager
     def stage(self, job: str, name: str) -> Iterator[None]:
         """Show that ``job`` is in the stage ``name`` for as long as the block runs."""
-        task = self._progress.add_task(f"[bold]{escape(job)}[/bold]  {name}", total=None)
+        task = self._progress.add_task(f"[bold]{_safe(job)}[/bold]  {name}", total=None)
         if not _out.is_terminal:
             self._line(f"{job}: {name} ...")
         started = time.monotonic()
@@ -119,4 +147,4 @@ class Board:
 
     def _line(self, text: str) -> None:
         with self._lock:
-            _out.print(text, markup=False)
+            _out.print(printable(text), markup=False)

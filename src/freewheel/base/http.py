@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import requests
+from pypi_simple import PyPISimple, UnsupportedRepoVersionError
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase, HTTPBasicAuth
 
+from freewheel.base.decoding import ODD_INPUT
+from freewheel.base.redaction import without_credentials
+
+# What asking an index and reading its answer may raise, whatever the index is.
+ODD_ANSWERS: tuple[type[Exception], ...] = (
+    *(requests.RequestException, OSError, UnsupportedRepoVersionError, *ODD_INPUT),
+)
 TIMEOUT = 60.0  # seconds without a byte
 PAGE_LIMIT = 64 << 20  # bytes of a page, or of any answer whose size is not known
 _DEADLINE = 900.0  # seconds for all of one request
@@ -124,6 +133,25 @@ class Session(requests.Session):
         if isinstance(self.verify, str):
             merged["verify"] = self.verify
         return merged
+
+
+@contextmanager
+def simple_client(
+    index: str, certificates: str | None = None
+) -> Iterator[tuple[PyPISimple, Session]]:
+    """A client of a Simple repository API, and its session; a password leaves the URL at once."""
+    bare, credentials = split_credentials(index)
+    with Session() as session:
+        if credentials:
+            session.auth = OriginAuth(bare, credentials)
+        if certificates:
+            session.verify = certificates
+        yield PyPISimple(bare, session=session), session
+
+
+def said(error: Exception) -> str:
+    """Why an answer was of no use, without what may be secret in it."""
+    return without_credentials(f"{type(error).__name__}: {error}" if str(error) else repr(error))
 
 
 def _read(answer: requests.Response, limit: int, expired: threading.Event) -> None:

@@ -7,7 +7,7 @@ as one part of a path and in a line of text.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Self
+from typing import Annotated, NewType
 
 from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
@@ -18,33 +18,29 @@ _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]*")
 _LONGEST = 200  # characters; what is added to a file's name must fit into 255 with it
 
 
-class ProjectName(str):
-    """The normalised name of a project (PEP 503). Raises ValueError for anything else."""
-
-    __slots__ = ()
-
-    def __new__(cls, text: str) -> Self:
-        plain = len(text) <= _LONGEST and _PROJECT.fullmatch(text)
-        if not plain or canonicalize_name(text) != text:
-            raise ValueError(f"{ascii(text)[:100]} is not the normalised name of a project")
-        return super().__new__(cls, text)
+ProjectName = NewType("ProjectName", str)  # the normalised name of a project (PEP 503)
+WheelName = NewType("WheelName", str)  # the file name of a wheel, and no path
 
 
-class WheelName(str):
-    """The file name of a wheel. Raises ValueError for anything else, and for any path."""
+def project_name(text: str) -> ProjectName:
+    """The text as a project's name. Raises ValueError for anything else."""
+    plain = len(text) <= _LONGEST and _PROJECT.fullmatch(text)
+    if not plain or canonicalize_name(text) != text:
+        raise ValueError(f"{ascii(text)[:100]} is not the normalised name of a project")
+    return ProjectName(text)
 
-    __slots__ = ()
 
-    def __new__(cls, text: str) -> Self:
-        if len(text) > _LONGEST or not _FILE.fullmatch(text):
-            raise ValueError(f"{ascii(text)[:100]} is not the file name of a wheel")
-        parse_wheel_filename(text)
-        return super().__new__(cls, text)
+def wheel_name(text: str) -> WheelName:
+    """The text as the file name of a wheel. Raises ValueError for anything else."""
+    if len(text) > _LONGEST or not _FILE.fullmatch(text):
+        raise ValueError(f"{ascii(text)[:100]} is not the file name of a wheel")
+    parse_wheel_filename(text)
+    return WheelName(text)
 
-    @property
-    def project(self) -> ProjectName:
-        """The project that the wheel is of."""
-        return ProjectName(canonicalize_name(self.partition("-")[0]))
+
+def project_of(wheel: WheelName) -> ProjectName:
+    """The project that a wheel is of."""
+    return project_name(canonicalize_name(wheel.partition("-")[0]))
 
 
 def _version(text: str) -> str:
@@ -54,7 +50,7 @@ def _version(text: str) -> str:
 
 
 # For models of what is read: a field of one of these types holds nothing else.
-Project = Annotated[str, AfterValidator(ProjectName)]
-WheelFile = Annotated[str, AfterValidator(WheelName)]
+Project = Annotated[str, AfterValidator(project_name)]
+WheelFile = Annotated[str, AfterValidator(wheel_name)]
 VersionText = Annotated[str, StringConstraints(max_length=100), AfterValidator(_version)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]

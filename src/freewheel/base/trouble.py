@@ -30,6 +30,11 @@ def explained(error: Exception) -> FreewheelError:
     )
 
 
+def is_full(error: OSError) -> bool:
+    """Whether a disk has no room left, or the user none on it."""
+    return error.errno in _FULL
+
+
 def _of_the_system(error: OSError) -> FreewheelError:
     path = error.filename or error.filename2
     where = f"{path}: " if path else ""

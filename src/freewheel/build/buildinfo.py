@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
-from freewheel.base import files
+from pydantic import BaseModel, Field, TypeAdapter, model_validator
+
+from freewheel.base import decoding, files
 from freewheel.base.code import code_digest
+from freewheel.base.names import Digest, Project, VersionText, WheelFile, project_of, wheel_name
 from freewheel.base.workspace import PINS
 from freewheel.build.patches import Patch
 from freewheel.machine import requirements
@@ -20,6 +24,7 @@ from freewheel.recipe.recipe import Recipe, Release
 SUFFIX = ".buildinfo.json"
 PUBLISHER = PINS / "publisher.toml"
 _SCHEMA = 1
+_TARGET = re.compile(r"cp\d+t?-[a-z]+_[a-z0-9_]+\Z")
 # The modules whose code shapes a wheel's bytes, or says whether it is any good. The others may
 # change without a new build.
 _PIPELINE = (
@@ -46,6 +51,30 @@ class Record:
     size: int
     inputs: Mapping[str, str]
     details: Mapping[str, Any]
+
+
+class _Content(BaseModel):
+    """The file; what is in it may come from anywhere, so its names are parsed here."""
+
+    schema_: Literal[1] = Field(alias="schema")
+    wheel: WheelFile
+    project: Project
+    version: VersionText
+    sha256: Digest
+    size: Annotated[int, Field(ge=0)]
+    inputs: dict[str, str]
+    details: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if project_of(wheel_name(self.wheel)) != self.project or not _TARGET.match(
+            self.inputs.get("target", "")
+        ):
+            raise ValueError("the wheel is not of that project, or the target is none")
+        return self
+
+
+_READ = TypeAdapter(_Content)
 
 
 def gather(
@@ -119,20 +148,20 @@ def write_record(record: Record) -> None:
 def read_record(path: Path) -> Record | None:
     """The record in that file; None where it is absent, damaged or of another schema."""
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if content["schema"] != _SCHEMA:
-            return None
-        return Record(
-            wheel=path.with_name(content["wheel"]),
-            project=content["project"],
-            version=content["version"],
-            sha256=content["sha256"],
-            size=content["size"],
-            inputs=content["inputs"],
-            details=content["details"],
+        found = decoding.checked(
+            _READ, decoding.from_json(decoding.read_bytes(path), path.name), path.name
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except decoding.DecodeError:
         return None
+    return Record(
+        wheel=path.with_name(found.wheel),
+        project=found.project,
+        version=found.version,
+        sha256=found.sha256,
+        size=found.size,
+        inputs=found.inputs,
+        details=found.details,
+    )
 
 
 def _recipe_digest(recipe: Recipe, release: Release) -> str:

@@ -28,7 +28,7 @@ from packaging.version import Version
 from freewheel.base import differences, files
 from freewheel.base.errors import PackageIndexError
 from freewheel.base.members import ArchiveError
-from freewheel.base.names import ProjectName, WheelName
+from freewheel.base.names import project_name, project_of, wheel_name
 from freewheel.base.wheel_archive import core_metadata
 from freewheel.build import index_pages as pages
 from freewheel.build.check import VerifiedWheel
@@ -99,7 +99,7 @@ def attach(simple: Path, project: str, wheel: Path, suffix: str) -> None:
     well. Only wheels are immutable, so such a file may be replaced.
     """
     source = wheel.with_name(wheel.name + suffix)
-    directory = simple / ProjectName(project)
+    directory = simple / project_name(project)
     with _locked(simple, project):
         _settle(directory / source.name, source.read_bytes())
         if suffix == pages.PROVENANCE:
@@ -116,7 +116,7 @@ def yank(simple: Path, filename: str, *, reason: str | None) -> None:
 
     The file stays for those who pinned it. Raises PackageIndexError where it is not listed.
     """
-    project = WheelName(filename).project
+    project = project_of(wheel_name(filename))
     with _locked(simple, project):
         listing = pages.read(simple / project)
         entries = {entry.filename: entry for entry in listing.entries}
@@ -133,7 +133,7 @@ def yank(simple: Path, filename: str, *, reason: str | None) -> None:
 def mark_project(simple: Path, project: str, *, status: pages.Status, reason: str) -> None:
     """Set the status marker of a project (PEP 792). Raises PackageIndexError."""
     with _locked(simple, project):
-        listing = pages.read(simple / ProjectName(project))
+        listing = pages.read(simple / project_name(project))
         if not listing.entries:
             raise PackageIndexError(
                 f"{project} is not in the index {simple}",
@@ -161,7 +161,7 @@ def _locked(simple: Path, project: str = "") -> Iterator[None]:
     # Beside the directory, not in it: all of it gets uploaded.
     lock = simple.with_name(f".{simple.name}.lock")
     with files.locked(lock, what=f"the index {simple}"):
-        for directory in (simple, simple / ProjectName(project) if project else simple):
+        for directory in (simple, simple / project_name(project) if project else simple):
             if not directory.is_dir():
                 directory.mkdir(parents=True)
                 directory.chmod(_DIRECTORY)

@@ -10,10 +10,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from freewheel.base import differences, files
+from pydantic import BaseModel, Field, TypeAdapter
+
+from freewheel.base import decoding, differences, files
 from freewheel.base.errors import KnownGoodError
+from freewheel.base.names import Digest, Project, VersionText, WheelFile
 from freewheel.build.buildinfo import Record
 
 _SCHEMA = 1
@@ -23,18 +26,26 @@ _SCHEMA = 1
 class Entry:
     """One wheel that is known: ``builder`` is the identity of the image it was built in."""
 
-    project: str
-    version: str
+    project: Project
+    version: VersionText
     target: str
     builder: str
-    wheel: str
-    sha256: str
+    wheel: WheelFile
+    sha256: Digest
     inputs: Mapping[str, str]
 
     @property
     def key(self) -> tuple[str, str, str, str]:
         """What there is one entry for."""
         return self.project, self.version, self.target, self.builder
+
+
+class _Content(BaseModel):
+    schema_: Literal[1] = Field(alias="schema")
+    wheels: list[Entry]
+
+
+_CONTENT = TypeAdapter(_Content)
 
 
 def entry_of(record: Record) -> Entry:
@@ -55,16 +66,18 @@ def read(path: Path) -> tuple[Entry, ...]:
     if not path.exists():
         return ()
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if content["schema"] != _SCHEMA:
+        content = decoding.from_json(decoding.read_bytes(path), path.name)
+        schema = content.get("schema") if isinstance(content, dict) else None
+        if isinstance(schema, int) and schema != _SCHEMA:
             raise KnownGoodError(
-                f"{path.name} has schema {content['schema']}, this is for {_SCHEMA}",
+                f"{path.name} has schema {schema}, this is for {_SCHEMA}",
                 hint="use the version of Freewheel that wrote it",
             )
-        return tuple(Entry(**entry) for entry in content["wheels"])
-    except (ValueError, KeyError, TypeError) as error:
+        return tuple(decoding.checked(_CONTENT, content, path.name).wheels)
+    except decoding.DecodeError as error:
         raise KnownGoodError(
-            f"{path.name} cannot be read: {error}",
+            f"{path.name} cannot be read: {error.summary}",
+            problems=error.problems,
             hint=f"restore it: git checkout -- {path}",
         ) from error
 

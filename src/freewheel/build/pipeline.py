@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from freewheel.base import console, files, git
+from freewheel.base import console, files, git, trouble
 from freewheel.base.console import Board
 from freewheel.base.errors import BusyError, FreewheelError
 from freewheel.base.workspace import Workspace
@@ -139,11 +139,11 @@ def _build_stale(workspace: Workspace, jobs: Sequence[Job], board: Board) -> lis
 
 
 def _attempt(job: Job, work: Callable[[], Outcome]) -> Outcome:
-    """Run one job's work; its error becomes its outcome."""
+    """Run one job's work; whatever ends it becomes its outcome, and the other jobs go on."""
     try:
         return work()
-    except FreewheelError as error:
-        return Outcome(job=job, error=error)
+    except Exception as error:  # noqa: BLE001  a full disk ends one job, not the run
+        return Outcome(job=job, error=trouble.explained(error))
 
 
 def _look(workspace: Workspace, job: Job) -> Outcome:
@@ -173,7 +173,7 @@ def _look(workspace: Workspace, job: Job) -> Outcome:
 def _recall(job: Job, record: buildinfo.Record) -> check.VerifiedWheel | check.BaselineWheel | None:
     names = {"project": record.project, "version": record.version, "sha256": record.sha256}
     if job.baseline:
-        failures = record.details["failed checks"]
+        failures = record.details.get("failed checks", ())
         return check.recall_baseline(record.wheel, **names, failures=failures)
     return check.recall(record.wheel, **names)
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import requests
@@ -22,18 +22,18 @@ from pypi_simple import (
     DistributionPackage,
     NoSuchProjectError,
     ProjectPage,
-    PyPISimple,
 )
 
-from freewheel.base import console, files, process
+from freewheel.base import console, files, http, process, trouble
 from freewheel.base.errors import CommandFailed, FetchError
 from freewheel.base.members import ArchiveError
+from freewheel.base.redaction import without_credentials
 from freewheel.base.tars import unpack_tar
 from freewheel.recipe.recipe import Release
 
 _ATTEMPTS = 4
 _PASSING_TROUBLE = {408, 429, 500, 502, 503, 504}  # HTTP status codes
-_TIMEOUT = 60.0  # seconds without a byte
+_MAX_SDIST = 512 << 20  # bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +175,7 @@ class _Fetcher:
     certificates: str | None
 
     def __call__(self, target: Path) -> str | None:
-        shown = _without_credentials(self.place)
+        shown = without_credentials(self.place)
         partial = target.with_name(target.name + files.PARTIAL)
         partial.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -185,8 +185,12 @@ class _Fetcher:
             if found == self.release.sha256:
                 partial.replace(target)
                 return None
-        except (requests.RequestException, OSError, ValueError) as error:
-            return f"{shown}: {_without_credentials(str(error))}"
+        except OSError as error:
+            if trouble.is_full(error):  # the same would come of every place
+                raise
+            return f"{shown}: {http.said(error)}"
+        except http.ODD_ANSWERS as error:
+            return f"{shown}: {http.said(error)}"
         finally:
             partial.unlink(missing_ok=True)
         return (
@@ -220,7 +224,7 @@ def _copy_from_directory(release: Release, directory: Path, partial: Path) -> bo
     page = directory / release.project / "index.html"
     if page.is_file():
         base = page.as_uri()
-        listing = ProjectPage.from_html(release.project, page.read_text(encoding="utf-8"), base)
+        listing = ProjectPage.from_html(release.project, page.read_bytes(), base)
         package = _sdist_in(listing, release)
         if package is not None and (linked := local_path(package.url)) is not None:
             candidates.append(linked)
@@ -238,21 +242,20 @@ def _worth_another_try(error: Exception) -> bool:
 
 
 def _download(release: Release, index: str, certificates: str | None, partial: Path) -> bool:
-    session = requests.Session()
-    if certificates:
-        session.verify = certificates
-    with PyPISimple(index, session=session) as client:
+    with http.simple_client(index, certificates) as (client, session):
         for attempt in stamina.retry_context(on=_worth_another_try, attempts=_ATTEMPTS):
             with attempt:
                 try:
-                    page = client.get_project_page(release.project, timeout=_TIMEOUT)
+                    session.limit = http.PAGE_LIMIT
+                    page = client.get_project_page(release.project)
                 except NoSuchProjectError:
                     return False
                 package = _sdist_in(page, release)
                 if package is None:
                     return False
                 # The digest is compared with the recipe's, not with what the same index says.
-                client.download_package(package, partial, verify=False, timeout=_TIMEOUT)
+                session.limit = min(package.size or _MAX_SDIST, _MAX_SDIST)
+                client.download_package(package, partial, verify=False)
     return True
 
 
@@ -261,11 +264,3 @@ def _sdist_in(page: ProjectPage, release: Release) -> DistributionPackage | None
         if package.package_type == "sdist" and package.version == release.version:
             return package
     return None
-
-
-def _without_credentials(text: str) -> str:
-    """A URL without its user information; other text unchanged."""
-    parts = urlsplit(text)
-    if parts.scheme in ("http", "https") and "@" in parts.netloc:
-        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-    return text

@@ -14,8 +14,7 @@ from typing import NoReturn
 import click
 
 from freewheel import __version__
-from freewheel.base import console
-from freewheel.base.errors import FreewheelError
+from freewheel.base import console, trouble
 from freewheel.commands.outcomes import show_error
 
 # For whom a verb is: its name, and where its function is.
@@ -94,14 +93,24 @@ def commands() -> None:
 def main() -> NoReturn:
     """Run the command line; the exit code is 0, the error's own, or 130 when interrupted."""
     try:
-        code = commands.main(standalone_mode=False)
-    except FreewheelError as error:
-        show_error(error)
-        code = error.exit_code
+        code = _run()
+    except OSError:  # not even the error could be printed
+        code = 1
+    console.give_up()
+    sys.exit(code)
+
+
+def _run() -> int:
+    """The exit code. Whatever happened, the user reads what to do next, and no traceback."""
+    try:
+        return commands.main(standalone_mode=False) or 0
     except click.ClickException as error:
         error.show()
-        code = error.exit_code
+        return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         console.fail("interrupted; nothing half-written was left in wheels/")
-        code = 130
-    sys.exit(code or 0)
+        return 130
+    except Exception as error:  # noqa: BLE001  the system's trouble, and faults of Freewheel
+        explained = trouble.explained(error)
+        show_error(explained)
+        return explained.exit_code

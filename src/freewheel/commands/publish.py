@@ -94,7 +94,7 @@ def make_site() -> None:
     if not earlier:
         console.note(f"{site.EARLIER} is empty: the index begins with these wheels")
     directory = workspace.wheels / "site"
-    for name in site.assemble(wheels, directory, earlier=earlier, yanked=site.read_yanked()):
+    for name in site.assemble(wheels, directory, earlier=earlier, marks=site.read_marks()):
         console.say(f"new: {name}")
     console.say(f"the index is in {directory.relative_to(workspace.root)}")
 

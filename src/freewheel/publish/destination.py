@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentParser
-from collections.abc import Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from ipaddress import ip_address
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from socket import getaddrinfo
 from urllib.parse import urlsplit
 
 import requests
-from pypi_simple import (
-    PyPISimple,
-    UnsupportedContentTypeError,
-    UnsupportedRepoVersionError,
-)
-from requests.auth import AuthBase, HTTPBasicAuth
+from pypi_simple import PyPISimple
 from twine import repository as twine_repository
 from twine import utils as twine_utils
 from twine.exceptions import NonInteractive, TwineException
 from twine.settings import Settings
 
+from freewheel.base import http
 from freewheel.base.errors import PublishError
+from freewheel.base.http import Credentials
 from freewheel.base.workspace import Workspace
 from freewheel.publish.server import LocalServer, local_server
 
@@ -31,7 +28,6 @@ INDEX_URL = "FREEWHEEL_INDEX_URL"  # the variable that names the Simple reposito
 CREDENTIALS_HINT = (
     "set TWINE_USERNAME and TWINE_PASSWORD, or add them to the repository's section of ~/.pypirc"
 )
-TIMEOUT = 60.0  # seconds for one request
 _PUBLIC = {
     urlsplit(url).hostname
     for url in (
@@ -43,14 +39,6 @@ _PUBLIC = {
         twine_repository.WAREHOUSE_WEB,
     )
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
-    """A user name and a password; the latter is never shown."""
-
-    username: str
-    password: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +69,7 @@ def resolve_destination(workspace: Workspace) -> Destination:
     try:
         settings = _twine_settings()
         url = str(settings.repository_config["repository"])
-        if urlsplit(url).hostname in _PUBLIC:
+        if _is_public(url):
             return _instead_of_public(workspace, url)
         username, password = settings.username, settings.password
     except NonInteractive as error:
@@ -133,6 +121,26 @@ def _instead_of_public(workspace: Workspace, url: str) -> Destination:
     return on_this_machine(server)
 
 
+def _is_public(url: str) -> bool:
+    """Whether a URL leads to the public index, however its host is written, or by its address."""
+    host = (urlsplit(url).hostname or "").rstrip(".").lower()
+    if host in _PUBLIC:
+        return True
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    return address.is_global and address in _public_addresses()
+
+
+def _public_addresses() -> set[IPv4Address | IPv6Address]:
+    found = set()
+    for host in _PUBLIC:
+        with suppress(OSError, ValueError):
+            found |= {ip_address(info[4][0]) for info in getaddrinfo(host, 443)}
+    return found
+
+
 def on_this_machine(server: LocalServer) -> Destination:
     """The server that `nox -s serve` runs, whatever twine's settings name."""
     credentials = Credentials(username=server.username, password=server.password)
@@ -148,16 +156,14 @@ def _with_index(upload: Destination) -> Destination:
     """Add the index URL: the one that FREEWHEEL_INDEX_URL names, or the one that devpi has."""
     named = os.environ.get(INDEX_URL)
     if named:
-        parts = urlsplit(named)
-        bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-        reading = upload.credentials if _origin(bare) == _origin(upload.upload_url) else None
-        if parts.username:
-            reading = Credentials(username=parts.username, password=parts.password or "")
+        bare, reading = http.split_credentials(named)
+        if reading is None and http.origin(bare) == http.origin(upload.upload_url):
+            reading = upload.credentials
         return replace(upload, simple_url=bare, reading=reading)
     guess = upload.upload_url.rstrip("/") + "/+simple/"
     with session_for(upload) as session:
         try:
-            answer = session.get(guess, timeout=TIMEOUT)
+            answer = session.get(guess)
         except requests.RequestException as error:
             raise _unreachable(upload.upload_url, error) from error
     if "X-Devpi-Server-Version" not in answer.headers:
@@ -171,44 +177,14 @@ def _with_index(upload: Destination) -> Destination:
 # ------------------------------------------------------------------------------------ HTTP
 
 
-class _OriginAuth(AuthBase):
-    """Credentials for one origin only; a page may link to files on another host."""
-
-    def __init__(self, url: str, credentials: Credentials) -> None:
-        self._origin = _origin(url)
-        self._basic = HTTPBasicAuth(credentials.username, credentials.password)
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if _origin(request.url or "") == self._origin:
-            self._basic(request)
-        return request
-
-
-class _Session(requests.Session):
-    """A session whose own CA bundle counts more than the one in the environment."""
-
-    def merge_environment_settings(
-        self,
-        url: str | bytes | None,
-        proxies: MutableMapping[str, str] | None,
-        stream: bool | None,  # noqa: FBT001
-        verify: Any,  # noqa: ANN401
-        cert: Any,  # noqa: ANN401
-    ) -> Any:  # noqa: ANN401
-        merged = super().merge_environment_settings(url, proxies, stream, verify, cert)
-        if isinstance(self.verify, str):
-            merged["verify"] = self.verify
-        return merged
-
-
 @contextmanager
 def session_for(destination: Destination) -> Iterator[requests.Session]:
     """An HTTP session with the certificates and credentials of the destination."""
     url = destination.simple_url or destination.upload_url
-    with _Session() as session:
+    with http.Session() as session:
         session.trust_env = not is_loopback(url)  # a proxy does not know this machine's loopback
         if destination.reading:
-            session.auth = _OriginAuth(url, destination.reading)
+            session.auth = http.OriginAuth(url, destination.reading)
         session.verify = destination.ca_bundle or True
         session.cert = destination.client_certificate
         yield session
@@ -236,12 +212,19 @@ def explained(destination: Destination) -> Iterator[None]:
             if denied
             else f"check the URL; {INDEX_URL} names another one",
         ) from error
-    except (UnsupportedContentTypeError, UnsupportedRepoVersionError) as error:
-        raise PublishError(
-            f"{url} is not a package index: {error}", hint=f"set {INDEX_URL} to the right URL"
-        ) from error
+    except requests.exceptions.JSONDecodeError as error:
+        raise _no_index(url, error) from error
     except requests.RequestException as error:
         raise _unreachable(url, error) from error
+    except http.ODD_ANSWERS as error:
+        raise _no_index(url, error) from error
+
+
+def _no_index(url: str, error: Exception) -> PublishError:
+    return PublishError(
+        f"{url} answered with what is no package index: {http.said(error)}",
+        hint=f"set {INDEX_URL} to the right URL, or repair the index",
+    )
 
 
 def _unreachable(url: str, error: Exception) -> PublishError:
@@ -250,12 +233,6 @@ def _unreachable(url: str, error: Exception) -> PublishError:
         problems=[type(error).__name__],
         hint="check the URL, the network and TWINE_CERT, and that the server runs",
     )
-
-
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    ports: Mapping[str, int] = {"http": 80, "https": 443}
-    return parts.scheme, parts.hostname, parts.port or ports.get(parts.scheme)
 
 
 def is_loopback(url: str) -> bool:

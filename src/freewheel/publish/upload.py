@@ -32,7 +32,6 @@ from freewheel.build.check import VerifiedWheel
 from freewheel.proof.certificate import CertifiedWheel
 from freewheel.publish.destination import (
     CREDENTIALS_HINT,
-    TIMEOUT,
     Destination,
     connect,
     explained,
@@ -123,10 +122,10 @@ def _batch_problems(wheels: Sequence[VerifiedWheel]) -> Iterator[str]:
 def _listed(client: PyPISimple, project: str) -> list[DistributionPackage]:
     """The project's files on the index; none where the index does not know it."""
     try:
-        return client.get_project_page(project, timeout=TIMEOUT).packages
+        return client.get_project_page(project).packages
     except NoSuchProjectError:
         # Nothing there, or no index there? The root page tells.
-        client.get_index_page(timeout=TIMEOUT)
+        client.get_index_page()
         return []
 
 
@@ -251,7 +250,7 @@ def _package_problems(
         problems.append(f"SHA-256 on the page: {listed}; sent was {wheel.sha256}")
     metadata = core_metadata(wheel.path)
     if package.has_metadata:
-        served = client.get_package_metadata_bytes(package, verify=False, timeout=TIMEOUT)
+        served = client.get_package_metadata_bytes(package, verify=False)
         if served != metadata:
             problems.append("the core metadata file beside it is not the wheel's METADATA")
     required = parse_email(metadata)[0].get("requires_python")
@@ -265,5 +264,5 @@ def _downloaded(client: PyPISimple, package: DistributionPackage) -> Iterator[Pa
     with tempfile.TemporaryDirectory(prefix="freewheel-") as directory:
         path = Path(directory) / "download.whl"  # the name on the page could lead out of here
         # The digest that counts is the sent file's, not the one the page names.
-        client.download_package(package, path, verify=False, timeout=TIMEOUT)
+        client.download_package(package, path, verify=False)
         yield path

@@ -8,7 +8,6 @@ any more is said in ``pins/yanked.toml``, and marked anew each time.
 from __future__ import annotations
 
 import shutil
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,25 +15,53 @@ from urllib.parse import urljoin
 
 import requests
 import stamina
-from pydantic import StringConstraints, TypeAdapter
-from pypi_simple import ProjectPage
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
 
-from freewheel.base import console, files
+from freewheel.base import console, decoding, files, http
 from freewheel.base.errors import PackageIndexError
+from freewheel.base.names import Project, WheelFile
 from freewheel.base.workspace import PINS
-from freewheel.build import index
+from freewheel.build import index, index_pages
 from freewheel.proof.certificate import CertifiedWheel
 from freewheel.release.artifacts import BESIDE
 
 EARLIER = "FREEWHEEL_PAGES_URL"  # the variable that names the index as it is served now
 YANKED = PINS / "yanked.toml"
 _Reason = Annotated[str, StringConstraints(min_length=1)]
-_Yanked = TypeAdapter(dict[Literal["wheels"], dict[str, _Reason]])
-_TIMEOUT = 60.0  # seconds without a byte
+
+
+class ProjectMark(BaseModel):
+    """What a project is marked with (PEP 792), and why."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    status: Literal["archived", "deprecated", "quarantined"]
+    reason: _Reason
+
+
+class Marks(BaseModel):
+    """What nobody is to choose any more: wheels (PEP 592) and projects, each with the reason."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    wheels: dict[WheelFile, _Reason]
+    projects: dict[Project, ProjectMark] = Field(default_factory=dict)
+
+
+class _Named(BaseModel):
+    name: Project
+
+
+class _Root(BaseModel):
+    projects: list[_Named]
+
+
+_MARKS = TypeAdapter(Marks)
+_ROOT = TypeAdapter(_Root)
 
 
 def assemble(
-    wheels: Sequence[CertifiedWheel], directory: Path, *, earlier: str, yanked: dict[str, str]
+    wheels: Sequence[CertifiedWheel], directory: Path, *, earlier: str, marks: Marks
 ) -> list[str]:
     """Make ``directory`` a static index of those wheels and of all that ``earlier`` serves.
 
@@ -42,9 +69,30 @@ def assemble(
     that are new. Raises PackageIndexError where the two contradict each other, or what is served
     is not what its pages say.
     """
-    files.empty_directory(directory)
-    if earlier:
-        _bring(earlier, directory)
+    # A new directory takes the place of the old one when all of it is sound.
+    beside = files.empty_directory(directory.with_name(f".{directory.name}.new"))
+    made = beside / "made"
+    try:
+        if earlier:
+            _bring(earlier, made)
+        added = _add(wheels, made)
+        _mark(made, marks)
+        problems = index.check(made)
+        if problems:
+            raise PackageIndexError(
+                "the index that was made is not sound",
+                problems=problems,
+                hint="nothing was deployed; find out what changed the index that is served now",
+            )
+        if directory.exists():
+            directory.rename(beside / "old")
+        made.rename(directory)
+    finally:
+        shutil.rmtree(beside)
+    return added
+
+
+def _add(wheels: Sequence[CertifiedWheel], directory: Path) -> list[str]:
     added = []
     for wheel in wheels:
         if isinstance(index.add(directory, wheel), index.Added):
@@ -52,34 +100,35 @@ def assemble(
         for suffix in BESIDE:
             if wheel.path.with_name(wheel.path.name + suffix).exists():
                 index.attach(directory, wheel.project, wheel.path, suffix)
-    _mark(directory, yanked)
-    problems = index.check(directory)
-    if problems:
-        raise PackageIndexError(
-            f"the index in {directory} is not sound",
-            problems=problems,
-            hint="nothing was deployed; find out what changed the index that is served now",
-        )
     return added
 
 
-def _mark(directory: Path, yanked: dict[str, str]) -> None:
-    """Yank what the list names, and lift the mark of everything else."""
+def _mark(directory: Path, marks: Marks) -> None:
+    """Yank what the list names, and lift the mark of everything else; likewise for projects."""
     for path in sorted(directory.glob("*/*.whl")):
-        if path.name not in yanked:
+        if path.name not in marks.wheels:
             index.yank(directory, path.name, reason=None)
-    for name, reason in yanked.items():
+    for name, reason in marks.wheels.items():
         index.yank(directory, name, reason=reason)
+    listed = {path.parent.name for path in directory.glob("*/index.json")}
+    for project in sorted(listed | marks.projects.keys()):
+        mark = marks.projects.get(project)
+        status: index_pages.Status = mark.status if mark else "active"
+        index.mark_project(directory, project, status=status, reason=mark.reason if mark else "")
 
 
-def read_yanked(path: Path = YANKED) -> dict[str, str]:
-    """The wheels that may not be used any more, each with the reason. Raises PackageIndexError."""
+def read_marks(path: Path = YANKED) -> Marks:
+    """What may not be used any more: wheels with the reason, and projects with their status.
+
+    Raises PackageIndexError.
+    """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-        return dict(_Yanked.validate_python(table)["wheels"])
-    except (OSError, ValueError, KeyError) as error:
+        table = decoding.from_toml(decoding.read_bytes(path), path.name)
+        return decoding.checked(_MARKS, table, path.name)
+    except decoding.DecodeError as error:
         raise PackageIndexError(
-            f"{path.name} cannot be read: {error}",
+            f"{path.name} cannot be read: {error.summary}",
+            problems=error.problems,
             hint='it has a table [wheels] of lines such as "NAME.whl" = "why"',
         ) from error
 
@@ -88,47 +137,75 @@ def read_yanked(path: Path = YANKED) -> dict[str, str]:
 
 
 def _bring(earlier: str, directory: Path) -> None:
+    """Copy what is served into ``directory``; every name is parsed before anything is written."""
     if "://" not in earlier:
-        shutil.copytree(earlier, directory, dirs_exist_ok=True)
+        shutil.copytree(earlier, directory, symlinks=True, dirs_exist_ok=True)
         return
-    base = earlier.rstrip("/") + "/"
-    with requests.Session() as session:
-        root = _get(session, urljoin(base, "index.json"))
+    bare, credentials = http.split_credentials(earlier.rstrip("/") + "/")
+    with http.Session() as session:
+        session.auth = http.OriginAuth(bare, credentials) if credentials else None
+        root = _get(session, urljoin(bare, "index.json"))
         if root is None:
             raise PackageIndexError(
-                f"{base} serves no index (no index.json)",
+                f"{bare} serves no index (no index.json)",
                 hint=f"correct {EARLIER}; leave it empty for the first release alone",
             )
-        for name in [project["name"] for project in root.json()["projects"]]:
-            _bring_project(session, f"{base}{name}/", directory / name)
+        listings = {}
+        for name in _served_projects(root.content, bare):
+            page = _need(session, f"{bare}{name}/index.json").content
+            listings[name] = _served(page, name, bare)
+        for name, listing in listings.items():
+            for entry in listing.entries:
+                _bring_file(session, f"{bare}{name}/", directory / name, entry)
+            for page_name, content in index_pages.project_pages(name, listing).items():
+                files.write_bytes(directory / name / page_name, content)
+            console.note(f"{name}: {len(listing.entries)} files that are served now")
     index.renew(directory)
 
 
-def _bring_project(session: requests.Session, base: str, directory: Path) -> None:
-    page = _need(session, f"{base}index.json")
-    listing = ProjectPage.from_json_data(page.json(), base)
-    for package in listing.packages:
-        target = directory / package.filename
-        if target.parent != directory or not package.filename.endswith(".whl"):
-            raise PackageIndexError(
-                f"{base} lists {package.filename!r}, which is no wheel of it",
-                hint="do not deploy; find out who changed the index",
-            )
-        files.write_bytes(target, _need(session, package.url).content)
-        if files.sha256(target) != package.digests.get("sha256"):
-            raise PackageIndexError(
-                f"{package.url} has not the digest that its page lists",
-                hint="do not deploy; find out who changed the index",
-            )
-        for suffix in BESIDE:
-            beside = _get(session, package.url + suffix)
-            if beside is not None:
-                files.write_bytes(target.with_name(target.name + suffix), beside.content)
-    files.write_bytes(directory / "index.json", page.content)
-    console.note(f"{directory.name}: {len(listing.packages)} files that are served now")
+def _served_projects(content: bytes, base: str) -> list[str]:
+    try:
+        page = decoding.checked(_ROOT, decoding.from_json(content, "the page"), "the page")
+        return [project.name for project in page.projects]
+    except decoding.DecodeError as error:
+        raise _not_sound(f"{base}index.json", error) from error
 
 
-def _need(session: requests.Session, url: str) -> requests.Response:
+def _served(content: bytes, name: str, base: str) -> index_pages.Listing:
+    try:
+        return index_pages.parse(content, project=name)
+    except decoding.DecodeError as error:
+        raise _not_sound(f"{base}{name}/index.json", error) from error
+
+
+def _not_sound(url: str, error: decoding.DecodeError) -> PackageIndexError:
+    return PackageIndexError(
+        f"{url} is no page of this index: {error.summary}",
+        problems=error.problems,
+        hint="do not deploy; find out who changed the index",
+    )
+
+
+def _bring_file(
+    session: http.Session, base: str, directory: Path, entry: index_pages.Entry
+) -> None:
+    """A wheel that is listed, and what lies beside it. Nothing is taken from where a page links."""
+    target = directory / entry.filename
+    url = base + entry.url
+    session.limit = max(entry.size, http.PAGE_LIMIT)
+    files.write_bytes(target, _need(session, url).content)
+    if files.sha256(target) != entry.sha256:
+        raise PackageIndexError(
+            f"{url} does not have the digest that its page lists",
+            hint="do not deploy; find out who changed the index",
+        )
+    for suffix in BESIDE:
+        beside = _get(session, url + suffix)
+        if beside is not None:
+            files.write_bytes(target.with_name(target.name + suffix), beside.content)
+
+
+def _need(session: http.Session, url: str) -> requests.Response:
     found = _get(session, url)
     if found is None:
         raise PackageIndexError(
@@ -138,17 +215,18 @@ def _need(session: requests.Session, url: str) -> requests.Response:
     return found
 
 
-def _get(session: requests.Session, url: str) -> requests.Response | None:
+def _get(session: http.Session, url: str) -> requests.Response | None:
     """What is at a URL, None where nothing is. Raises PackageIndexError for any other answer."""
     try:
         for attempt in stamina.retry_context(on=requests.RequestException, attempts=4):
             with attempt:
-                answer = session.get(url, timeout=_TIMEOUT)
+                answer = session.get(url)
                 if answer.status_code == requests.codes.not_found:
                     return None
                 answer.raise_for_status()
-    except requests.RequestException as error:
+    except http.ODD_ANSWERS as error:
         raise PackageIndexError(
-            f"{url} cannot be fetched: {error}", hint="check the URL and the network, try again"
+            f"{url} cannot be fetched: {http.said(error)}",
+            hint="check the URL and the network, try again",
         ) from error
     return answer

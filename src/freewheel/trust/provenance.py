@@ -19,7 +19,7 @@ from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from freewheel import __version__
-from freewheel.base import files
+from freewheel.base import decoding, files
 from freewheel.base.errors import AttestationError
 from freewheel.base.workspace import PINS
 from freewheel.build import index_pages
@@ -144,11 +144,16 @@ def signers(bundle: Path, sha256: str, keys: Mapping[str, SSlibKey]) -> list[str
 
 def _envelopes(bundle: Path) -> Iterable[Envelope]:
     try:
-        lines = bundle.read_text(encoding="utf-8").splitlines()
-        envelopes = [Envelope.from_dict(json.loads(line)) for line in lines if line.strip()]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        text = decoding.text_of(decoding.read_bytes(bundle), bundle.name)
+        decoded = [
+            decoding.from_json(line, bundle.name) for line in text.splitlines() if line.strip()
+        ]
+        envelopes = decoding.looked_into(
+            lambda: [Envelope.from_dict(content) for content in decoded], bundle.name
+        )
+    except decoding.DecodeError as error:
         raise AttestationError(
-            f"{bundle.name} is no bundle of attestations, or was cut short: {error}",
+            f"{bundle.name} is no bundle of attestations, or was cut short: {error.summary}",
             hint="fetch it again from where the wheel came from",
         ) from error
     if not envelopes:
@@ -159,12 +164,17 @@ def _envelopes(bundle: Path) -> Iterable[Envelope]:
 def _check_subject(envelope: Envelope, bundle: Path, sha256: str) -> None:
     """The signature holds; now the statement must be about these bytes."""
     try:
-        content = json.loads(envelope.payload)
-        subjects = {subject["digest"]["sha256"] for subject in content["subject"]}
-        kinds = (content["_type"], content["predicateType"])
-    except (ValueError, KeyError, TypeError) as error:
+        content = decoding.from_json(envelope.payload, "the statement")
+        subjects, kinds = decoding.looked_into(
+            lambda: (
+                {str(subject["digest"]["sha256"]) for subject in content["subject"]},
+                (content["_type"], content["predicateType"]),
+            ),
+            "the statement",
+        )
+    except decoding.DecodeError as error:
         raise AttestationError(
-            f"{bundle.name} is signed, but is no in-toto statement: {error}",
+            f"{bundle.name} is signed, but is no in-toto statement: {error.summary}",
             hint="ask who signed it",
         ) from error
     if sha256 not in subjects or kinds != (STATEMENT_TYPE, PREDICATE_TYPE):

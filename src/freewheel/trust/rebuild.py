@@ -13,15 +13,15 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
-import requests
-
-from freewheel.base import differences, files, process
+from freewheel.base import differences, files, http, process
 from freewheel.base.errors import CommandFailed, ReproduceError
+from freewheel.base.names import wheel_name
+from freewheel.base.redaction import without_credentials
 from freewheel.base.workspace import Workspace, link_checkout
 from freewheel.build import buildinfo, patches
 from freewheel.recipe.recipe import Recipe, Release, choose_recipe
 
-_TIMEOUT = 60.0  # seconds without a byte
+_MAX_WHEEL = 512 << 20  # bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,19 +56,21 @@ def rebuild(workspace: Workspace, recipes: Sequence[Recipe], location: str) -> R
 
 def _obtain(location: str, directory: Path) -> Path:
     """The wheel, with its buildinfo beside it, in ``directory``."""
-    parts = urlsplit(location)
-    name = unquote(location.rpartition("/")[2]) if parts.scheme else Path(location).name
-    if not name.endswith(".whl"):
+    try:
+        parts = urlsplit(location)
+        last = unquote(parts.path.rpartition("/")[2]) if parts.scheme else Path(location).name
+        name = wheel_name(last)
+    except ValueError as error:
         raise ReproduceError(
             f"{location} is no wheel", hint="name a file or a URL that ends in .whl"
-        )
+        ) from error
     for suffix in ("", buildinfo.SUFFIX):
         target = directory / (name + suffix)
         if parts.scheme in ("http", "https"):
             _download(location + suffix, target)
             continue
         plain = url2pathname(parts.path) if parts.scheme == "file" else location
-        source = Path(unquote(plain) + suffix)
+        source = Path(plain + suffix)
         if not source.is_file():
             raise ReproduceError(
                 f"there is no {source}", hint="the wheel and its buildinfo must lie side by side"
@@ -79,11 +81,15 @@ def _obtain(location: str, directory: Path) -> Path:
 
 def _download(url: str, target: Path) -> None:
     try:
-        answer = requests.get(url, timeout=_TIMEOUT)
-        answer.raise_for_status()
-    except requests.RequestException as error:
+        bare, credentials = http.split_credentials(url)
+        with http.Session() as session:
+            session.limit = _MAX_WHEEL
+            session.auth = http.OriginAuth(bare, credentials) if credentials else None
+            answer = session.get(bare)
+            answer.raise_for_status()
+    except http.ODD_ANSWERS as error:
         raise ReproduceError(
-            f"{url} cannot be had: {error}",
+            f"{without_credentials(url)} cannot be downloaded: {http.said(error)}",
             hint="an index of `nox -s build` has the buildinfo beside each wheel; for another "
             "index, get both files by hand and name the path",
         ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,13 +12,14 @@ import stamina
 from packaging.tags import cpython_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
-from pypi_simple import DistributionPackage, NoSuchProjectError, ProjectPage, PyPISimple
+from pypi_simple import DistributionPackage, NoSuchProjectError, ProjectPage
 
+from freewheel.base import decoding, http
 from freewheel.base.errors import UpstreamError
+from freewheel.base.redaction import without_credentials
 from freewheel.build.source import Places, configured_places, local_path
 from freewheel.recipe.recipe import Release
 
-_TIMEOUT = 60.0  # seconds without a byte
 _ATTEMPTS = 4
 
 
@@ -100,8 +100,11 @@ def offers(project: str) -> tuple[Offer, ...]:
     for index in places.indexes:
         try:
             page = _page(index, project, places)
-        except (requests.RequestException, OSError, ValueError) as error:
-            problems.append(type(error).__name__)
+        except decoding.DecodeError as error:
+            problems.append(error.summary)
+            continue
+        except http.ODD_ANSWERS as error:
+            problems.append(f"{without_credentials(index)}: {http.said(error)}")
             continue
         if page is not None:
             return read_page(project, page)
@@ -168,14 +171,13 @@ def _page(index: str, project: str, places: Places) -> ProjectPage | None:
         page = directory / project / "index.json"
         if not page.is_file():
             return None
-        return ProjectPage.from_json_data(json.loads(page.read_bytes()), page.as_uri())
-    with requests.Session() as session:
-        session.verify = places.certificates or True
-        with PyPISimple(index, session=session) as client:
-            for attempt in stamina.retry_context(on=requests.ConnectionError, attempts=_ATTEMPTS):
-                with attempt:
-                    try:
-                        return client.get_project_page(project, timeout=_TIMEOUT)
-                    except NoSuchProjectError:
-                        return None
+        content = decoding.from_json(decoding.read_bytes(page), str(page))
+        return ProjectPage.from_json_data(content, page.as_uri())
+    with http.simple_client(index, places.certificates) as (client, _):
+        for attempt in stamina.retry_context(on=requests.ConnectionError, attempts=_ATTEMPTS):
+            with attempt:
+                try:
+                    return client.get_project_page(project)
+                except NoSuchProjectError:
+                    return None
     return None
