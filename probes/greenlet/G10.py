@@ -10,8 +10,7 @@
 # passes = "other threads get exceptions or answers, and the greenlet is none the worse"
 # fails-by = ["wrong answer", "crash", "hang"]
 # runs = { baseline = 6, patched = 30 }
-# seconds = 6
-# exclusive = true
+# seconds = 60
 # ///
 """G10: a greenlet is corrupted by threads that it does not belong to.
 
@@ -28,8 +27,16 @@ each gets another one.
 prints it does, and the message of the exception above. 3.5.6 still has it.
 
 With the GIL, none of that happens, because all these are single steps.
+
+Shows:      by arrangement, not by luck, so that it takes no two threads at work in the same
+            microsecond. Greenlets of ended threads have tens of MiB of saved stack. They are freed
+            under the interpreter's own debug hooks (PYTHONMALLOC=debug), which overwrite what is
+            freed: that takes milliseconds, longer than a thread is let run at a time on a busy
+            machine. Whoever comes meanwhile and frees the same memory is told so by the hooks,
+            which abort the process.
 """
 
+import os
 import sys
 import sysconfig
 import threading
@@ -38,12 +45,11 @@ import time
 from greenlet import error, getcurrent, greenlet
 
 WRONG_ANSWER, NOT_RUN = 3, 77
-SECONDS = 0.15  # for each way to switch
-PATIENCE = 1000  # how often a thread looks for the other one; about 30 microseconds
-YIELDS = 200  # how often it gives way before it looks again, if the other one is not running
-ROUNDS = 5
-PRINTED = 60  # rounds; the two threads have to come within less than a microsecond
-GREENLETS = 200
+SWITCHES = 20_000  # of the owner, while others try in each way
+LEVELS = 50_000  # of C calls: 300 to 500 bytes each, all of them saved
+LOOKERS = 4
+ROUNDS = 8
+GREENLETS = 2000  # whose __dict__ is asked for
 
 
 def in_threads(*functions):
@@ -61,29 +67,6 @@ def in_threads(*functions):
         thread.join()
 
 
-def in_step(greenlets, first, second):
-    """Call both functions with each greenlet, at the same time as nearly as possible."""
-    at = [-1, -1]
-
-    def walk(me, function):
-        def run():
-            for number, one in enumerate(greenlets):
-                at[me] = number
-                for _ in range(PATIENCE):
-                    if at[not me] >= number:
-                        break
-                else:
-                    for _ in range(YIELDS):
-                        time.sleep(0)
-                        if at[not me] >= number:
-                            break
-                function(one)
-
-        return run
-
-    in_threads(walk(0, first), walk(1, second))
-
-
 def echo(parent, value):
     while True:
         value = parent.switch(value)
@@ -97,10 +80,9 @@ def interfere(attempt):
         one = greenlet(echo)
         one.switch(getcurrent(), 0)
         shared.append(one)
-        deadline = time.monotonic() + SECONDS
-        count = 0
-        while not wrong and time.monotonic() < deadline:
-            count += 1
+        for count in range(SWITCHES):
+            if wrong:
+                break
             try:
                 answer = one.switch(count)
             except BaseException as caught:
@@ -136,52 +118,62 @@ def throw(one):
     one.throw(ValueError("of another thread"))
 
 
-def orphans():
-    """Suspended greenlets whose thread has ended."""
-    greenlets = []
+def make_orphan():
+    """A suspended greenlet with a large stack, whose thread has ended."""
+    made = []
+
+    def deeper(left):
+        if left:
+            min([left - 1], key=deeper)
+        else:
+            getcurrent().parent.switch()
 
     def run():
-        parent = getcurrent()
-        for _ in range(GREENLETS):
-            greenlets.append(greenlet(echo))
-            greenlets[-1].switch(parent, 0)
+        made.append(greenlet(deeper))
+        made[0].switch(LEVELS)
 
+    sys.setrecursionlimit(10 * LEVELS)
+    before = threading.stack_size(1 << 28)
     in_threads(run)
-    return greenlets
+    threading.stack_size(before)
+    return made[0]
 
 
-def look_at_orphans(is_dead, rounds):
-    """Two threads find out, by the function given, if greenlets are dead."""
+def look_at_orphans(is_dead):
+    """Threads find out, by the function given, if a greenlet is dead, and clean up after it."""
     alive = []
+    for _ in range(ROUNDS):
+        one = make_orphan()
 
-    def look(one):
-        if not is_dead(one):
-            alive.append(one)
+        def look(one=one):
+            if not is_dead(one):
+                alive.append(one)
 
-    for _ in range(rounds):
-        in_step(orphans(), look, look)
+        in_threads(*[look] * LOOKERS)
     return alive
 
 
 def ask_orphans():
-    return look_at_orphans(lambda one: one.dead, ROUNDS)
+    return look_at_orphans(lambda one: one.dead)
 
 
 def print_orphans():
-    return look_at_orphans(lambda one: repr(one).endswith("dead>"), PRINTED)
+    return look_at_orphans(lambda one: repr(one).endswith("dead>"))
 
 
 def use_dicts():
-    """Two threads add to the __dict__."""
-    greenlets = [greenlet(int) for _ in range(ROUNDS * GREENLETS)]
+    """Two threads add to the __dict__ of greenlets, from both ends, so that they meet."""
+    greenlets = [greenlet(int) for _ in range(GREENLETS)]
 
-    def one(each):
-        each.__dict__["one"] = True
+    def one():
+        for each in greenlets:
+            each.__dict__["one"] = True
 
-    def other(each):
-        each.__dict__["other"] = True
+    def other():
+        for each in reversed(greenlets):
+            each.__dict__["other"] = True
 
-    in_step(greenlets, one, other)
+    in_threads(one, other)
     return ["an entry is lost" for each in greenlets if len(each.__dict__) != 2]
 
 
@@ -189,6 +181,9 @@ def main():
     if not sysconfig.get_config_var("Py_GIL_DISABLED"):
         print("G10: not a free-threaded interpreter")
         return NOT_RUN
+    if os.environ.get("PYTHONMALLOC") != "debug":
+        environment = {**os.environ, "PYTHONMALLOC": "debug"}
+        os.execve(sys.executable, sys.orig_argv, environment)  # noqa: S606  no shell is wanted
     for attempt in (switch, switch_with_keywords, throw):
         if wrong := interfere(attempt):
             print(f"G10: {attempt.__name__}: {wrong[0]}")

@@ -55,11 +55,32 @@ def test_the_chance_is_fishers(
     assert chance_of(make_tally(*baseline), make_tally(*patched)) == pytest.approx(chance)
 
 
+def test_failures_are_excused_by_enough_runs_alone_and_by_nothing_else() -> None:
+    def seen(runs: int, failures: int, again: int = 0, failures_again: int = 0) -> Tally:
+        return make_tally(runs, failures).model_copy(
+            update={"again": again, "failures_again": failures_again}
+        )
+
+    assert control.again_wanted(seen(40, 0), 90) == 0
+    assert control.again_wanted(seen(10, 1), 90) == 90
+    assert control.again_wanted(seen(40, 1), 90) == 187  # (1 - 1/41) ** 187 is 1 %
+    assert control.again_wanted(seen(227, 1, 187), 90) == 0
+    assert control.again_wanted(seen(41, 2, 1, 1), 90) == 0
+    assert control.again_wanted(seen(1, 1), 6) == 7
+
+    assert control.is_flaky(seen(227, 1, 187), 90)
+    assert not control.is_flaky(seen(226, 1, 186), 90)
+    assert not control.is_flaky(seen(227, 2, 187, 1), 90)
+    assert not control.is_flaky(seen(40, 0), 90)
+
+
 def test_the_bound_is_the_rate_at_which_so_many_passes_are_still_five_percent_likely() -> None:
     bound = bound_of(make_tally(60))
 
     assert (1 - bound) ** 60 == pytest.approx(0.05)
-    assert bound_of(make_tally(60, 1)) == 1
+    one = bound_of(make_tally(60, 1))
+    assert (1 - one) ** 60 + 60 * one * (1 - one) ** 59 == pytest.approx(0.05)
+    assert bound_of(make_tally(60, 60)) == 1
     assert bound_of(make_tally(0)) == 1
 
 
@@ -69,8 +90,8 @@ def test_the_bound_is_the_rate_at_which_so_many_passes_are_still_five_percent_li
         (make_tally(10, 10), make_tally(40), Verdict.PROVEN, ""),
         (make_tally(10), make_tally(40), Verdict.UNPROVEN, "passes all 10 runs"),
         (make_tally(10, 1), make_tally(40), Verdict.UNPROVEN, "1 of 10 runs only"),
-        (make_tally(10, 10), make_tally(40, 1), Verdict.NOT_MENDED, "1 of 40"),
-        (make_tally(10), make_tally(40, 1), Verdict.NOT_MENDED, "1 of 40"),
+        (make_tally(10, 10), make_tally(40, 1), Verdict.NOT_FIXED, "1 of 40"),
+        (make_tally(10), make_tally(40, 1), Verdict.NOT_FIXED, "1 of 40"),
         (
             make_tally(10, 10, {"wrong answer": 9, "exception": 1}),
             make_tally(40),

@@ -25,13 +25,8 @@ def test_a_result_belongs_to_its_subject_alone(tmp_path: Path) -> None:
     assert kept.read(subject(), TypeAdapter(dict[str, int])) is None
 
 
-def test_what_is_forgotten_or_damaged_is_not_there(tmp_path: Path) -> None:
+def test_what_is_damaged_is_not_there(tmp_path: Path) -> None:
     kept = ResultCache(tmp_path)
-    kept.write(subject(), NUMBERS, [1])
-    kept.forget(subject())
-    assert kept.read(subject(), NUMBERS) is None
-    kept.forget(subject())
-
     kept.write(subject(), NUMBERS, [1])
     (path,) = tmp_path.iterdir()
     path.write_text(path.read_text(encoding="utf-8")[:-10], encoding="utf-8")

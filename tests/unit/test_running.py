@@ -2,6 +2,7 @@
 
 import fcntl
 import platform
+import re
 import signal
 import sys
 import time
@@ -12,6 +13,7 @@ import pytest
 from freewheel.base import files
 from freewheel.base.errors import ProofError
 from freewheel.machine.interpreter import Interpreter
+from freewheel.proof import patience
 from freewheel.proof.programs import Outcome, Stress
 from freewheel.proof.running import (
     Environment,
@@ -72,6 +74,7 @@ def run(tmp_path: Path, source: str, *, seconds: float = PATIENCE, memory: int =
         (4, Outcome.LEAK),
         (5, Outcome.HANG),
         (6, Outcome.NOT_RUN),
+        (75, Outcome.UNCLEAR),
         (77, Outcome.NOT_RUN),
     ],
 )
@@ -164,6 +167,38 @@ def test_a_hang_is_killed_together_with_its_children(tmp_path: Path) -> None:
     assert done.said == "ready\n"
     assert 3 <= done.seconds < PATIENCE
     wait_for_lock(tmp_path)
+
+
+def test_a_hang_leaves_the_stacks_of_all_threads_as_evidence(tmp_path: Path) -> None:
+    source = "import threading, time\nthreading.Thread(target=time.sleep, args=[600]).start()\n"
+
+    done = run(tmp_path, source, seconds=1)
+
+    assert done.outcome is Outcome.HANG
+    assert len(re.findall(r"^thread \d+, state S", done.stacks, re.MULTILINE)) == 2
+
+
+@pytest.mark.parametrize("load", [0.0, 20.0])
+def test_a_program_that_gets_no_processor_does_not_hang(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: float
+) -> None:
+    monkeypatch.setattr(patience, "runnable", lambda: load * patience.processors())
+
+    done = run(tmp_path, "import time\ntime.sleep(3)\n", seconds=1)
+
+    assert done.outcome is (Outcome.PASS if load else Outcome.HANG)
+    assert done.load == load
+
+
+def test_on_a_machine_that_is_too_busy_nothing_can_be_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "runnable", lambda: 1000.0 * patience.processors())
+
+    done = run(tmp_path, "import time\ntime.sleep(600)\n", seconds=0.1)
+
+    assert (done.outcome, done.returncode) == (Outcome.NOT_RUN, None)
+    assert "no end after 2 s; 1000.0 threads per processor" in done.said
 
 
 def test_a_program_that_ends_leaves_no_child_behind(tmp_path: Path) -> None:

@@ -15,12 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import IO, TypedDict
+from typing import IO, Protocol, TypedDict
 
 from freewheel.base.errors import CommandFailed
 
 _TAIL = 200  # lines of a failed command's log that are replayed
 _KILLED = -9  # SIGKILL, by its number: Windows has no name for it
+_LOOK = 0.4  # seconds from one look at a watched process to the next
 _SAID = 16_384  # bytes that are kept of what a watched command printed
 _watched: set[subprocess.Popen[bytes]] = set()  # the leaders of sessions, while they run
 _told_to_end = threading.Event()
@@ -137,6 +138,13 @@ class Ended:
     seconds: float
 
 
+class Overseer(Protocol):
+    """Decides when a watched process is given up, beside the clock."""
+
+    def give_up(self, pid: int) -> bool:
+        """Whether to kill the session of that leader now; asked a few times a second."""
+
+
 def watch(
     argv: Sequence[str | os.PathLike[str]],
     *,
@@ -144,12 +152,14 @@ def watch(
     env: Mapping[str, str | None] | None = None,
     timeout: float,
     user: str | None = None,
+    overseer: Overseer | None = None,
 ) -> Ended:
     """Run a command that may crash, hang or flood its output, and leave nothing of it behind.
 
-    It leads a session of its own, which is killed after ``timeout`` seconds, and also when the
-    command has ended, so that no child of its outlives it; and when this process is told to end
-    (``end_by_sigterm``). Raises CommandFailed only when it cannot be started.
+    It leads a session of its own, which is killed after ``timeout`` seconds, or when the
+    ``overseer`` gives it up, and also when the command has ended, so that no child of its outlives
+    it; and when this process is told to end (``end_by_sigterm``). Raises CommandFailed only when it
+    cannot be started.
     """
     words = tuple(os.fspath(word) for word in argv)
     started = time.monotonic()
@@ -168,11 +178,8 @@ def watch(
         except OSError as error:
             raise CommandFailed(words, 127, str(error)) from error
         _watched.add(child)
-        returncode: int | None
         try:
-            returncode = child.wait(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            returncode = None
+            returncode = _wait(child, started + timeout, overseer)
         finally:
             _watched.discard(child)
             _kill_session(child)
@@ -183,6 +190,17 @@ def watch(
         sink.seek(max(0, sink.seek(0, os.SEEK_END) - _SAID))
         said = sink.read().decode(errors="replace")
     return Ended(returncode=returncode, said=said, seconds=seconds)
+
+
+def _wait(child: subprocess.Popen[bytes], deadline: float, overseer: Overseer | None) -> int | None:
+    """The exit code; None where it did not end in time, or the overseer gave it up."""
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            return child.wait(timeout=min(left, _LOOK) if overseer else left)
+        except subprocess.TimeoutExpired:
+            if overseer and overseer.give_up(child.pid):
+                break
+    return None
 
 
 def _kill_session(leader: subprocess.Popen[bytes]) -> None:

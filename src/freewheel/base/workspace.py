@@ -76,6 +76,11 @@ class Workspace:
         return self.cache / "proof"
 
     @property
+    def quick_proof(self) -> Path:
+        """The same of quick proofs, on which no full one rests."""
+        return self.proof / "quick"
+
+    @property
     def report(self) -> Path:
         """The page that is made from the certificates."""
         return self.wheels / "report"

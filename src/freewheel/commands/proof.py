@@ -25,6 +25,7 @@ from freewheel.proof.races import sanitizer
 from freewheel.proof.races.reports import Origin
 from freewheel.proof.races.sanitizer import require_clean
 from freewheel.proof.speed import measuring
+from freewheel.proof.trials import Look
 
 
 @click.command(
@@ -33,24 +34,27 @@ from freewheel.proof.speed import measuring
 )
 @selection.options()
 @click.option("--quick", is_flag=True, help="Fewer runs, and not upstream's own tests.")
+@click.option("--again", is_flag=True, help="Look again at what failed, and keep the rest.")
 @click.option("--afresh", is_flag=True, help="Forget the results that are kept.")
 @click.option("--races", is_flag=True, help="Look for data races first, where this machine can.")
 def prove(
     choice: selection.Choice,
     *,
     quick: bool,
+    again: bool,
     afresh: bool,
     races: bool,
 ) -> int:
     """Put the wheels of PROJECTS (all recipes when none is named) to the proof."""
     process.end_by_sigterm()
+    look: Look = "afresh" if afresh else "again" if again else "kept"
     started = time.monotonic()
     workspace = find_workspace()
     with console.Board() as board:
         chosen = built_cases(workspace, choice, board)
         if races:
             _look_for_races(workspace, chosen, board, afresh=afresh)
-        proofs = proving.prove(workspace, chosen, board, quick=quick, afresh=afresh)
+        proofs = proving.prove(workspace, chosen, board, quick=quick, look=look)
     for proof in proofs:
         _show_proof(workspace, proof)
     page = report.write(workspace, selection.chosen_recipes(workspace, ()))
@@ -61,8 +65,9 @@ def prove(
         raise UnprovenError(
             "not every wheel stood the proof",
             problems=problems,
-            hint="a wheel without a certificate is not published; docs/proof.md tells what each "
-            "verdict asks for",
+            hint="what was found is kept. To look again at what failed: the same command with "
+            "`--again`; to drop all that is kept of these wheels: `--afresh`. docs/proof.md "
+            "explains what each verdict asks for; a wheel without a certificate is not published",
         )
     return 0
 
@@ -280,7 +285,7 @@ def _show_proof(workspace: Workspace, proof: Proof) -> None:
             _told(found.patched),
             f"{found.chance:.1e}",
             f"{found.bound:.1%}",
-            str(found.verdict),
+            f"{found.verdict}{', flaky' if found.patched.again and found.patched.failures else ''}",
         )
         for probe, found in proof.findings
     ]

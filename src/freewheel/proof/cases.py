@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from packaging.version import Version
 
@@ -18,6 +19,8 @@ from freewheel.proof.programs import Probe, Programs, load_programs
 from freewheel.proof.running import Environment, make_environment
 from freewheel.recipe.pythons import Python, python_of
 from freewheel.recipe.recipe import Recipe, Release
+
+WheelName = Literal["baseline", "patched"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +102,9 @@ def check_probes(workspace: Workspace, chosen: Sequence[tuple[Recipe, Release]])
         )
 
 
-def environments_of(case: Case, scratch: Path, interpreter: Interpreter) -> dict[str, Environment]:
+def environments_of(
+    case: Case, scratch: Path, interpreter: Interpreter
+) -> dict[WheelName, Environment]:
     """A fresh environment for each wheel of the case, by "baseline" and "patched"."""
     return {
         "baseline": make_environment(scratch / "baseline", case.baseline.path, interpreter),

@@ -131,7 +131,10 @@ def _unfounded(certificate: Certificate) -> Iterator[str]:
         if defect.verdict == "proven":
             chance = control.chance_of(defect.baseline, defect.patched)
             limit = control.QUICK_CHANCE if certificate.kind == "quick" else control.FULL_CHANCE
-            if defect.patched.failures or not defect.baseline.failures or chance > limit:
+            stood = not defect.patched.failures or control.is_flaky(
+                defect.patched, control.PROBES_AGAIN
+            )
+            if not stood or not defect.baseline.failures or chance > limit:
                 yield f"the runs of {defect.id} do not bear out that it is proven"
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from math import comb
+from math import ceil, comb, log, log1p
 from typing import Protocol
 
 from freewheel.proof.form import Tally
@@ -23,6 +23,11 @@ FULL_CHANCE = 1e-6
 QUICK_CHANCE = 5e-3
 QUICK_BASELINE_RUNS = 3
 QUICK_PATCHED_RUNS = 10
+# Runs to make again, alone, after a failure: a program that fails in one of 20 is caught.
+PROBES_AGAIN = 90
+STRESS_AGAIN = 6
+_CERTAINTY = 0.99
+_PRECISION = 1e-9
 _SAID = 1500  # characters that are kept of what a failing run printed
 
 
@@ -31,10 +36,10 @@ class Verdict(StrEnum):
 
     PROVEN = "proven"
     UNPROVEN = "unproven"  # the baseline passes, or fails too rarely to tell
-    NOT_MENDED = "not mended"  # the patched wheel fails
+    NOT_FIXED = "not fixed"  # the patched wheel fails
     OTHER_FAILURE = "fails otherwise"  # the baseline fails, but not in the way of this defect
     NOT_RUN = "not run"
-    OPEN = "open"  # a known defect that no patch of the release claims to mend
+    OPEN = "open"  # a known defect that no patch of the release claims to fix
 
 
 class Counted(Protocol):
@@ -84,6 +89,10 @@ def tally(runs: Iterable[Run]) -> Tally:
         endings=dict(sorted(Counter(ending(run) for run in taken).items())),
         seconds=round(sum(run.seconds for run in taken), 1),
         said=next((run.said[-_SAID:] for run in (*failed, *not_run)), ""),
+        again=sum(run.again for run in taken),
+        failures_again=sum(run.again for run in failed),
+        load=max((run.load for run in taken), default=0.0),
+        stacks=next((run.stacks for run in failed if run.stacks), ""),
     )
 
 
@@ -102,6 +111,25 @@ def runs_wanted(probe: Probe, *, quick: bool) -> tuple[int, int]:
     )
 
 
+def again_wanted(tally: Tally, least: int) -> int:
+    """How many more runs, alone, have to pass before the failures of a patched wheel are excused.
+
+    So many that a program which fails at the rate seen would fail in one of them with 99 %
+    probability, and at ``least`` that many; 0 where it is settled: nothing failed, or failed again.
+    """
+    first, failures = tally.runs - tally.again, tally.failures - tally.failures_again
+    if not failures or tally.failures_again:
+        return 0
+    needed = ceil(log(1 - _CERTAINTY) / log1p(-failures / (first + 1)))
+    return max(0, max(least, needed) - tally.again)
+
+
+def is_flaky(tally: Tally, least: int) -> bool:
+    """Whether a program failed now and then, but never in enough runs alone."""
+    settled = not again_wanted(tally, least) and not tally.failures_again
+    return tally.failures > 0 and settled
+
+
 def chance_of(baseline: Counted, patched: Counted) -> float:
     """The probability that chance alone puts so few of the failures on the patched wheel.
 
@@ -118,13 +146,19 @@ def chance_of(baseline: Counted, patched: Counted) -> float:
 
 
 def bound_of(patched: Counted) -> float:
-    """The highest failure rate at which so many passes and no failure are still 5 % likely.
+    """The highest failure rate at which so few failures in so many runs are still 5 % likely.
 
-    The exact (Clopper-Pearson) upper bound for no failures; 1.0 where there was one.
+    The exact (Clopper-Pearson) upper bound; 1.0 where there was no run, or all failed.
     """
-    if patched.failures or not patched.runs:
+    runs, failures = patched.runs, patched.failures
+    if failures == runs:
         return 1.0
-    return float(1 - (1 - CONFIDENCE) ** (1 / patched.runs))
+    low, high = failures / runs, 1.0
+    while high - low > _PRECISION:
+        rate = (low + high) / 2
+        ways = (comb(runs, k) * rate**k * (1 - rate) ** (runs - k) for k in range(failures + 1))
+        low, high = (rate, high) if sum(ways) > 1 - CONFIDENCE else (low, rate)
+    return high
 
 
 def judge(probe: Probe, baseline: Tally, patched: Tally, *, claimed: bool, quick: bool) -> Finding:
@@ -132,19 +166,28 @@ def judge(probe: Probe, baseline: Tally, patched: Tally, *, claimed: bool, quick
     chance, bound = chance_of(baseline, patched), bound_of(patched)
     limit = QUICK_CHANCE if quick else FULL_CHANCE
     foreign = _foreign_endings(probe, baseline)
+    flaky = is_flaky(patched, PROBES_AGAIN)
     verdict, explanation = Verdict.PROVEN, ""
+    if flaky:
+        explanation = (
+            f"flaky: the patched wheel failed in {patched.failures} of {patched.runs} runs, but in "
+            f"none of the {patched.again} that were made again, alone"
+        )
     if not claimed:
         verdict = Verdict.OPEN
-        explanation = "known, and no patch of this release mends it"
+        explanation = "known, and no patch of this release fixes it"
     elif baseline.not_run or patched.not_run:
         verdict = Verdict.NOT_RUN
         explanation = (
             f"the probe could not run {baseline.not_run} times on the baseline wheel and "
             f"{patched.not_run} times on the patched one: {baseline.said or patched.said}"
         )
-    elif patched.failures:
-        verdict = Verdict.NOT_MENDED
-        explanation = f"the patched wheel fails in {patched.failures} of {patched.runs} runs"
+    elif patched.failures and not flaky:
+        verdict = Verdict.NOT_FIXED
+        explanation = (
+            f"the patched wheel fails in {patched.failures} of {patched.runs} runs, and in "
+            f"{patched.failures_again} of the {patched.again} that were made again, alone"
+        )
     elif not baseline.failures:
         verdict = Verdict.UNPROVEN
         explanation = (

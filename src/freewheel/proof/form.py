@@ -75,13 +75,23 @@ class Python(_Part):
 
 
 class Tally(_Part):
-    """Runs of one program on one wheel; ``seconds`` is the time of all of them together."""
+    """Runs of one program on one wheel; ``seconds`` is the time of all of them together.
+
+    ``again`` of them were made alone because others had failed; where none of these failed, and
+    they are enough to exclude the rate of the others, the program is flaky. ``load`` is the highest
+    number of threads for each processor of the machine under which a run was made, and ``stacks``
+    are those of all threads in the first run that hung.
+    """
 
     runs: Count
     failures: Count
     endings: dict[str, Count]
     seconds: float
     said: str
+    again: Count = 0
+    failures_again: Count = 0
+    load: Annotated[float, Field(ge=0)] = 0.0
+    stacks: str = ""
 
     @property
     def not_run(self) -> int:

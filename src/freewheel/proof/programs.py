@@ -37,12 +37,13 @@ class Outcome(StrEnum):
     LEAK = "leak"
     HANG = "hang"
     CRASH = "crash"
+    UNCLEAR = "unclear"  # no verdict: run it again
     NOT_RUN = "not run"
 
 
 # What a program exits with. 1 is Python's own code for an exception that nobody caught, 77 that of
-# Automake's tests for "skipped". Any other code means that the program is not what it should be,
-# and counts as not run.
+# Automake's tests for "skipped", 75 that of sysexits.h for "try again". Any other code means that
+# the program is not what it should be, and counts as not run.
 NOT_RUN = 77
 EXIT_CODES = {
     0: Outcome.PASS,
@@ -50,6 +51,7 @@ EXIT_CODES = {
     3: Outcome.WRONG,
     4: Outcome.LEAK,
     5: Outcome.HANG,
+    75: Outcome.UNCLEAR,
     NOT_RUN: Outcome.NOT_RUN,
 }
 
@@ -148,7 +150,9 @@ def _specifiers(value: str) -> str:
 
 
 def _failure(value: str) -> str:
-    failures = [str(o) for o in Outcome if o not in (Outcome.PASS, Outcome.NOT_RUN)]
+    failures = [
+        str(o) for o in Outcome if o not in (Outcome.PASS, Outcome.UNCLEAR, Outcome.NOT_RUN)
+    ]
     if value not in failures:
         raise ValueError(f"must be one of {', '.join(failures)}")
     return value

@@ -2,7 +2,7 @@
 
 A result belongs to a *subject*: the digest of the wheel, of the program, of the harness, and the
 interpreter. Runs of the same subject add up, and a failure that was seen once stays on record for
-as long as the subject is the same; only ``forget`` drops it, and a person has to ask for that.
+as long as the subject is the same. A person who asks to look afresh puts new results in its place.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from freewheel.proof.programs import EXIT_CODES
 
 _SCHEMA = 2
 _Result = TypeVar("_Result")
-_HARNESS = ("limits.py", "running.py")  # what decides how a run is carried out
+# What decides how a run is carried out, and how it counts.
+_HARNESS = ("limits.py", "running.py", "patience.py", "../base/process.py")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +65,6 @@ class ResultCache:
         }
         files.write_text(self._path(subject), json.dumps(content, indent=1, sort_keys=True) + "\n")
 
-    def forget(self, subject: Subject) -> None:
-        """Drop what is kept for a subject."""
-        self._path(subject).unlink(missing_ok=True)
-
     def _path(self, subject: Subject) -> Path:
         return self._directory / f"{subject.kind}-{subject.key}.json"
 
@@ -77,5 +74,5 @@ def harness_digest() -> str:
     """Over the modules that carry out a run, and the meaning of exit codes."""
     digest = hashlib.sha256(repr(EXIT_CODES).encode())
     for name in _HARNESS:
-        digest.update(Path(__file__).with_name(name).read_bytes())
+        digest.update((Path(__file__).parent / name).read_bytes())
     return digest.hexdigest()

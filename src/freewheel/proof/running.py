@@ -12,6 +12,7 @@ from uv import find_uv_bin
 from freewheel.base import files, process
 from freewheel.base.errors import CommandFailed, ProofError
 from freewheel.machine.interpreter import Interpreter, python_of
+from freewheel.proof.patience import Patience
 from freewheel.proof.programs import EXIT_CODES, Outcome, Program, Stress
 
 POSTGRES_DSN = "FREEWHEEL_POSTGRES_DSN"
@@ -34,7 +35,9 @@ class Run:
     """How one run ended. ``signal`` is the name of the signal of a crash, "" for all else.
 
     ``returncode`` is None where the run was ended for taking too long; ``said`` is the end of what
-    it printed, for a person to read.
+    it printed, for a person to read. ``load`` is how many threads of the machine there were for
+    each processor meanwhile. ``stacks`` are those of a run that hung. ``again`` says that the run
+    was made alone, because an earlier one had failed.
     """
 
     outcome: Outcome
@@ -42,6 +45,9 @@ class Run:
     signal: str
     seconds: float
     said: str
+    load: float = 0.0
+    stacks: str = ""
+    again: bool = False
 
 
 def make_environment(
@@ -88,7 +94,9 @@ def run_program(
 ) -> Run:
     """Run a program once, in a process of its own, under its limits.
 
-    ``seconds`` are given on top of the program's own limit, for work that it was asked to do.
+    It hangs if it has not ended when its seconds are used up, of which it has the more the busier
+    the machine is (patience.py). ``seconds`` are given on top of those, for work that it was asked
+    to do.
     ``services`` are the environment variables of what it needs, such as a server's DSN.
     ``limited`` False takes the limit on memory away (sanitizers map terabytes).
     """
@@ -96,18 +104,26 @@ def run_program(
     limits: list[str | Path] = [environment.python, "-I", LIMITS, str(memory)]
     # -u: what it printed before it crashed or was killed is not lost in a buffer.
     command: list[str | Path] = [environment.python, "-u", "-X", "faulthandler", "-W", "ignore"]
+    patience = Patience(program.seconds + seconds, environment.python)
     ended = process.watch(
         [*limits, *command, program.path, *arguments],
         cwd=scratch,
         env={**dict.fromkeys(UNWANTED), **(services or {}), **(variables or {})},
-        timeout=program.seconds + seconds,
+        timeout=patience.bound,
+        overseer=patience,
     )
+    outcome, said = outcome_of(ended.returncode), ended.said
+    if outcome is Outcome.HANG and ended.returncode is None and not patience.hangs:
+        outcome = Outcome.NOT_RUN
+        said += f"\n(no end after {ended.seconds:.0f} s; {patience.load} threads per processor)"
     return Run(
-        outcome=outcome_of(ended.returncode),
+        outcome=outcome,
         returncode=ended.returncode,
         signal=signal_name(ended.returncode),
-        seconds=ended.seconds,
-        said=ended.said,
+        seconds=round(ended.seconds, 3),
+        said=said,
+        load=patience.load,
+        stacks=patience.stacks,
     )
 
 

@@ -225,7 +225,7 @@ def _compare(
     before = control.tally([run(carried) for _ in range(on_carried)])
     after = control.tally([run(newer) for _ in range(on_newer)])
     finding = control.judge(probe, before, after, claimed=True, quick=True)
-    verdicts = {control.Verdict.PROVEN: "gone", control.Verdict.NOT_MENDED: "still there"}
+    verdicts = {control.Verdict.PROVEN: "gone", control.Verdict.NOT_FIXED: "still there"}
     verdict = verdicts.get(finding.verdict, "cannot be told")
     return Evidence(
         defect=probe.defect,

@@ -12,7 +12,7 @@ from freewheel.base.console import Board
 from freewheel.base.workspace import Workspace
 from freewheel.machine import facts
 from freewheel.machine.interpreter import find_interpreter
-from freewheel.proof.cases import Case, environments_of
+from freewheel.proof.cases import Case, WheelName, environments_of
 from freewheel.proof.form import Figure
 from freewheel.proof.programs import Benchmark
 from freewheel.proof.result_cache import ResultCache
@@ -37,7 +37,7 @@ def measure(
 
     def take(
         program: Benchmark,
-        environments: dict[str, Environment],
+        environments: dict[WheelName, Environment],
         scratch: Path,
         services: Mapping[str, str],
     ) -> list[Figure]:

@@ -21,6 +21,7 @@ from pydantic import TypeAdapter
 
 from freewheel.base import files, process
 from freewheel.base.errors import ProofError
+from freewheel.proof.cases import WheelName
 from freewheel.proof.form import Figure, Ratio
 from freewheel.proof.programs import Benchmark
 from freewheel.proof.result_cache import Subject
@@ -28,7 +29,6 @@ from freewheel.proof.running import UNWANTED, Environment
 
 _RATE = Path(__file__).with_name("rate.py")
 
-WheelName = Literal["baseline", "patched"]
 WHEELS: tuple[WheelName, ...] = ("baseline", "patched")
 # The baseline may die, or hang, in a measurement of the very thing that the patches mend. So it is
 # given more than one attempt, and the figures tell how many failed: greenlet 3.5.6 died in half of
@@ -68,7 +68,7 @@ def counts_of_workers() -> tuple[int, ...]:
 
 def measure(
     benchmark: Benchmark,
-    environments: Mapping[str, Environment],
+    environments: Mapping[WheelName, Environment],
     scratch: Path,
     *,
     rounds: int,
@@ -198,7 +198,7 @@ def rate_of(
 
 
 def subject(
-    benchmark: Benchmark, environments: Mapping[str, Environment], processor: str
+    benchmark: Benchmark, environments: Mapping[WheelName, Environment], processor: str
 ) -> Subject:
     """What figures are about: unlike outcomes, they hold for one kind of processor only."""
     return Subject(
