@@ -43,7 +43,7 @@ OF_A_PROJECT = {
     "refresh": "Carry {project}'s newest patches over to another release; -- RELEASE, --continue",
 }
 # What `nox -s bench -- WORD` measures besides the wheels; each is a program of tests/benchmarks/.
-BENCHMARKS = ("application", "build", "default-build", "layouts")
+BENCHMARKS = ("application", "build", "default-build", "layouts", "probes")
 
 
 def install(session: nox.Session, lock: Path) -> None:

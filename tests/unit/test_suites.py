@@ -363,7 +363,7 @@ def test_a_run_that_came_to_its_end_is_taken(status: int) -> None:
         ([], replace(ENDED, returncode=4), "pytest exited with 4"),
         ([end(2)], replace(ENDED, returncode=2), "pytest exited with 2"),
         ([end(5)], replace(ENDED, returncode=5), "pytest exited with 5"),
-        (ENDED_WELL, replace(ENDED, returncode=None), "no end after 1800 s"),
+        (ENDED_WELL, replace(ENDED, returncode=None, seconds=1800.0), "no end after 1800 s"),
     ],
 )
 def test_a_run_that_did_not_come_to_its_end_proves_nothing(
