@@ -9,7 +9,7 @@
 # use = "misuse"
 # passes = "other threads get exceptions or answers, and the greenlet is none the worse"
 # fails-by = ["wrong answer", "crash", "hang"]
-# runs = { baseline = 6, patched = 30 }
+# runs = { baseline = 8, patched = 20 }
 # seconds = 60
 # ///
 """G10: a greenlet is corrupted by threads that it does not belong to.

@@ -10,209 +10,48 @@
 # exclusive = true
 # ///
 # ruff: noqa: S311  random choices must be repeatable
-# ruff: noqa: SLF001  sys._is_gil_enabled is documented
 # ruff: noqa: TRY301  what is raised is to be caught right here
 """What applications do with greenlets, in four threads at once, each with greenlets of its own.
 
-The threads do all KINDS (the table at the end) in random order, again and again, while the main
-thread collects garbage. What greenlets return, what their variables, exceptions and contexts are
-after a switch, and how often their `finally` blocks ran is compared with what it has to be. From
-time to time the threads rest, and the memory in use is measured.
+What greenlets return, what their variables, exceptions and contexts are after a switch, and how
+often their `finally` blocks ran is compared with what it has to be. The main thread collects
+garbage meanwhile. Misuse, one greenlet used by several threads (G4, G10), is not in here.
 
-Kinds that need a defect mended which is still OPEN in the installed release are left out, and that
-is printed. Misuse, one greenlet used by several threads (G4, G10), is not in here.
-
-Takes the number of seconds to work. FREEWHEEL_STRESS_SEED repeats a run's random choices, as far
-as threads can be repeated; FREEWHEEL_STRESS_KINDS names the kinds to do, open defects or not.
-
-Pass (0): all was as expected. Otherwise an exception (1), a wrong answer (3), a leak (4), a hang
-(5); what was expected, and what came instead, is printed. Not run (77): the GIL is on.
+    python src/freewheel/proof/load.py probes/greenlet/stress.py SECONDS
 """
 
 import asyncio
 import contextlib
 import contextvars
-import faulthandler
 import functools
 import gc
-import itertools
-import mmap
-import os
 import queue
 import random
 import sys
 import threading
-import time
 import traceback
 import weakref
 from collections import Counter, deque
-from pathlib import Path
 
-try:
-    import greenlet as package
-    from greenlet import GreenletExit, getcurrent, greenlet
-except ImportError as error:
-    print(f"not run: {error}")
-    sys.exit(77)
+import greenlet as package
+from greenlet import GreenletExit, getcurrent, greenlet
+from load import WRONG, collect, collecting, end, expect, until, warming_up
 
-# Defects that no patch mends yet, each with the newest release that has it: "G5": (3, 5, 6).
-OPEN = {}
-
-THREADS = 4
-SHARE = 0.01  # seconds for a kind, until it is the turn of the next
-PATIENCE = 30  # seconds for what takes a fraction of one, on a machine that has other work as well
-RESTS = 12  # how often the memory is measured
-WARM_UP = 3  # of these do not count, for caches are still filling
-SLACK = {"blocks of memory": 500, "MiB resident": 24}  # see measure()
-SEED = os.environ.get("FREEWHEEL_STRESS_SEED") or str(random.SystemRandom().randrange(10**9))
-
-RELEASE = tuple(map(int, package.__version__.partition("+")[0].split(".")))
-STATM = Path("/proc/self/statm")
-
-ended, collecting = threading.Lock(), threading.Lock()
-measured = []
+PACKAGE = package
+SLACK = {"MiB resident": 24}  # of which the crowds take up to 20
 
 
-# ----------------------------------------------------------------------- what every kind goes by
-
-
-class Worker:
-    """One of the threads, its random choices, and how often it has done what."""
-
-    def __init__(self, number):
-        self.random = random.Random(f"{SEED}/{number}")
-        self.done = Counter()
-
-    def work(self, kinds, begin, seconds, rest):
-        """Do each for a moment, in random order, again and again, but at least once."""
-        turns = itertools.chain.from_iterable(
-            self.random.sample(kinds, len(kinds)) for _ in itertools.count()
-        )
-        for number in range(1, RESTS + 1):
-            while (
-                len(self.done) < len(kinds) or time.monotonic() < begin + seconds * number / RESTS
-            ):
-                kind, share = next(turns), time.monotonic() + SHARE
-                self.done[kind.__name__] += kind(self)
-                while time.monotonic() < share:
-                    self.done[kind.__name__] += kind(self)
-            collect()  # gives back what is kept for this thread's next objects
-            rest.wait()
-
-
-def end(code, text):
-    """End the process; the first caller says how."""
-    ended.acquire()
-    if code == 5:
-        faulthandler.dump_traceback(all_threads=True)
-    thread = threading.current_thread().name
-    print(f"FAILED, exit code {code}, in {thread}, seed {SEED}: {text}", flush=True)
-    os._exit(code)
-
-
-def expect(what, expected, got):
-    if got != expected:
-        if isinstance(expected, dict):
-            both = expected.items() & got.items()
-            expected, got = (dict(one.items() - both) for one in (expected, got))
-        end(3, f"{what}\n  expected {expected!r:.2000}\n  got      {got!r:.2000}")
-
-
-def uncaught(reason):
-    """End the process for an exception that nobody has caught, wherever it was raised."""
-    end(1, "".join(traceback.format_exception(reason.exc_value)))
-
-
-def until(condition, meanwhile, what):
-    """Do something until a condition holds, which must not take long."""
-    patience = time.monotonic() + PATIENCE
-    while not condition():
-        if time.monotonic() > patience:
-            end(3, f"expected {what}, but not within {PATIENCE} seconds")
-        meanwhile()
-
-
-def collect():
-    with collecting:  # a collection does nothing while there is another
-        gc.collect()
-
-
-def measure():
-    """What is in use while all threads rest: blocks of memory, and MiB where the system says it.
-
-    Blocks are the interpreter's own count, of which a hundred come and go. What is not
-    allocated by way of the interpreter shows in the MiB only, of which the crowds take up to 20.
-    """
-    expect("garbage collection is on", True, gc.isenabled() or is_open("G11"))
-    gc.enable()
-    for _ in range(2):
-        gc.collect()
-    values = [sys.getallocatedblocks()]
-    with contextlib.suppress(OSError), STATM.open() as statm:
-        values.append(int(statm.read().split()[1]) * mmap.PAGESIZE / 2**20)
-    measured.append(values)
-
-
-def check_memory():
-    """Memory that grows with the work is a leak: at the end, the least is above the most before."""
-    for (what, slack), *values in zip(SLACK.items(), *measured, strict=False):
-        print(f"{what}:", *(f"{value:.0f}" for value in values))
-        before, after = max(values[WARM_UP : WARM_UP + 2]), min(values[-2:])
-        if after > before + slack:
-            end(4, f"{what}: {before:.0f}, and later {after:.0f}")
-    if len(measured[0]) < len(SLACK):
-        print("the system does not say how much memory is resident: not checked")
-
-
-def leaks_now(worker, kind, times):
-    """Whether a kind may do what leaks as documented: some times, before memory is compared."""
-    return worker.done[kind] < times and len(measured) < WARM_UP
-
-
-def is_open(defect):
-    return OPEN.get(defect, ()) >= RELEASE
-
-
-def choose():
-    """The kinds to do; say which ones are left out."""
-    names = os.environ.get("FREEWHEEL_STRESS_KINDS", "").split()
-    kinds = []
-    for kind, *needs in KINDS:
-        if kind.__name__ in names or not (names or any(map(is_open, needs))):
-            kinds.append(kind)
-        elif not names:
-            print("left out:", kind.__name__, *filter(is_open, needs))
-    if is_open("G11"):
-        print("left out: that garbage collection stays on, G11")
-    return kinds
-
-
-def main(seconds):
-    print(f"greenlet {package.__version__}, seed {SEED}", flush=True)
-    threading.excepthook = sys.unraisablehook = uncaught
+def prepare():
     sys.setrecursionlimit(10_000)
-    faulthandler.dump_traceback_later(seconds + 1.9 * PATIENCE)  # should this thread hang, too
-    kinds, begin = choose(), time.monotonic()
-    rest = threading.Barrier(THREADS + 1, measure)
-    workers = [Worker(number) for number in range(THREADS)]
     threading.Thread(target=drop, daemon=True).start()
-    for worker in workers:
-        threading.Thread(
-            target=worker.work, args=(kinds, begin, seconds, rest), daemon=True
-        ).start()
-    for number in range(1, RESTS + 1):
-        while time.monotonic() < begin + seconds * number / RESTS:
-            time.sleep(0.1)
-            collect()
-        try:
-            rest.wait(1.5 * PATIENCE)
-        except threading.BrokenBarrierError:
-            end(5, "a thread does not come back")
-    for name, times in sorted(sum((worker.done for worker in workers), Counter()).items()):
-        print(f"{times:9} {name}")
-    check_memory()
-    expect("the GIL", False, sys._is_gil_enabled())
-    faulthandler.cancel_dump_traceback_later()
+
+
+def meanwhile():
+    collect()
+
+
+def resting():
+    expect("garbage collection is on", True, gc.isenabled())
 
 
 # ------------------------------------------------------------------- what some kinds have in common
@@ -293,12 +132,6 @@ def recurse(worker, ways):
     depths = [worker.random.randint(5, 80) for _ in range(4)]
     expect("depths", [n + 1 for n in depths], interleave(worker.random, through, depths))
     return len(depths)
-
-
-def join(thread):
-    thread.join(PATIENCE)
-    if thread.is_alive():
-        end(5, f"{thread.name} does not end")
 
 
 # ----------------------------------------------------------------------------- the kinds of work
@@ -574,7 +407,7 @@ def generators(worker):
         one = greenlet(functools.partial(next, shared))
         value = one.switch()
         with contextlib.suppress(ValueError):  # it is executing
-            end(3, f"expected that a generator is not resumed twice, got {next(shared)}")
+            end(WRONG, f"expected that a generator is not resumed twice, got {next(shared)}")
         expect("the next value", number, one.switch(value))
     shared.close()
     one = greenlet(consume)
@@ -780,19 +613,19 @@ def ending_threads(worker):
         interleave(random.Random(name), pause, range(5))
         waiting = [blocks.suspended((name, number)) for number in range(5)]
         local.waiting = waiting[:2]
-        if leaks_now(worker, "ending_threads", 10):
+        if warming_up() and worker.done["ending_threads"] < 10:
             outlasting.append(lost.suspended(name))
 
     blocks, lost, local, idents, outlasting = Blocks(), Blocks(), threading.local(), [], []
     threads = [threading.Thread(target=run, args=(name,)) for name in range(2)]
-    for act in threading.Thread.start, join:
+    for act in threading.Thread.start, threading.Thread.join:
         for thread in threads:
             act(thread)
     blocks.check([(name, number) for name in range(2) for number in range(5)], threads=idents)
     for one in outlasting:
         expect("dead", True, one.dead)
         with contextlib.suppress(package.error):
-            end(3, f"expected that it cannot be resumed, got {one.switch()}")
+            end(WRONG, f"expected that it cannot be resumed, got {one.switch()}")
     outlasting.clear()
     expect("blocks left", {}, dict(lost.left))
     return 10
@@ -865,43 +698,36 @@ def dropped_at_exit(worker):
         ready.set()
 
     blocks, waiting, ready = Blocks(), [], threading.Event()
-    if leaks_now(worker, "dropped_at_exit", 20):
+    if warming_up() and worker.done["dropped_at_exit"] < 20:
         thread = threading.Thread(target=run)
         thread.start()
-        ready.wait(PATIENCE)
+        ready.wait()
         waiting.clear()
-        join(thread)
+        thread.join()
         expect("blocks left at most once", True, set(blocks.left.values()) <= {1})
         expect("in other threads", set(), blocks.threads - {thread.ident})
     return 5
 
 
-# Each with the defects that have to be mended for it.
 KINDS = [
-    (bridges, "G8"),
-    (pipelines,),
-    (deep,),
-    (native,),
-    (locking, "G7"),
-    (lookups, "G9"),
-    (throws,),
-    (handlers,),
-    (generators,),
-    (contexts,),
-    (tracing,),
-    (forgotten,),
-    (dropped,),
-    (given_away, "G6"),
-    (given_away_and_not_collected,),
-    (crowds,),
-    (ending_threads, "G13"),
-    (subclasses,),
-    (cycles, "G6"),
-    (dropped_at_exit, "G5", "G13"),
+    bridges,
+    pipelines,
+    deep,
+    native,
+    locking,
+    lookups,
+    throws,
+    handlers,
+    generators,
+    contexts,
+    tracing,
+    forgotten,
+    dropped,
+    given_away,
+    given_away_and_not_collected,
+    crowds,
+    ending_threads,
+    subclasses,
+    cycles,
+    dropped_at_exit,
 ]
-
-if __name__ == "__main__":
-    if sys._is_gil_enabled():
-        print("not run: the GIL is on")
-        sys.exit(77)
-    main(float(sys.argv[1]))

@@ -10,177 +10,37 @@
 # exclusive = true
 # ///
 # ruff: noqa: S311  random choices must be repeatable
-# ruff: noqa: SLF001  sys._is_gil_enabled is documented
 """What servers and clients do with httptools, in four threads at once, a parser per connection.
 
 Connections are made of random, valid messages, of which it is known what each callback has to be
 given. They are cut into pieces anywhere, also at every byte, and fed to parsers from buffers of
 all sorts. All that the parsers call back with and answer is compared with what was put in, what is
 malformed with what came of it in one thread, before the others began. After each call, its buffer
-has to be free again. The threads do all KINDS (the table at the end) in random order, again and
-again; from time to time they rest, and the memory in use is measured.
+has to be free again.
 
-Takes the number of seconds to work. FREEWHEEL_STRESS_SEED repeats a run's random choices, as far
-as threads can be repeated; FREEWHEEL_STRESS_KINDS names the kinds to do.
-
-Pass (0): all was as expected. Otherwise an exception (1), a wrong answer (3), a leak (4), a hang
-(5); what was expected, and what came instead, is printed. Not run (77): the GIL is on.
+    python src/freewheel/proof/load.py probes/httptools/stress.py SECONDS
 """
 
 import contextlib
-import faulthandler
-import gc
 import itertools
 import mmap
-import os
 import queue
 import random
 import sys
 import threading
-import time
-import traceback
 import weakref
-from collections import Counter, deque
-from pathlib import Path
+from collections import deque
 
-try:
-    import httptools
-except ImportError as error:
-    print(f"not run: {error}")
-    sys.exit(77)
+import httptools
+from load import LEAK, NOT_RUN, SEED, THREADS, WRONG, collect, end, expect, until
 
-THREADS = 4
-SHARE = 0.01  # seconds for a kind, until it is the turn of the next
-PATIENCE = 30  # seconds for what takes a fraction of one, on a machine that has other work as well
-RESTS = 12  # how often the memory is measured
-WARM_UP = 3  # of these do not count, for caches are still filling
-SLACK = {"blocks of memory": 500, "MiB resident": 16}  # see measure()
-SEED = os.environ.get("FREEWHEEL_STRESS_SEED") or str(random.SystemRandom().randrange(10**9))
-STATM = Path("/proc/self/statm")
-
-ended, collecting = threading.Lock(), threading.Lock()
-measured = []
+PACKAGE = httptools
+SLACK = {"MiB resident": 16}
 
 
-# ----------------------------------------------------------------------- what every kind goes by
-
-
-class Worker:
-    """One of the threads, its random choices, and how often it has done what."""
-
-    def __init__(self, number):
-        self.random = random.Random(f"{SEED}/{number}")
-        self.done = Counter()
-
-    def work(self, kinds, begin, seconds, rest):
-        """Do each for a moment, in random order, again and again, but at least once."""
-        turns = itertools.chain.from_iterable(
-            self.random.sample(kinds, len(kinds)) for _ in itertools.count()
-        )
-        for number in range(1, RESTS + 1):
-            while (
-                len(self.done) < len(kinds) or time.monotonic() < begin + seconds * number / RESTS
-            ):
-                kind, share = next(turns), time.monotonic() + SHARE
-                self.done[kind.__name__] += kind(self)
-                while time.monotonic() < share:
-                    self.done[kind.__name__] += kind(self)
-            collect()  # gives back what is kept for this thread's next objects
-            rest.wait()
-
-
-def end(code, text):
-    """End the process; the first caller says how."""
-    ended.acquire()
-    if code == 5:
-        faulthandler.dump_traceback(all_threads=True)
-    thread = threading.current_thread().name
-    print(f"FAILED, exit code {code}, in {thread}, seed {SEED}: {text}", flush=True)
-    os._exit(code)
-
-
-def expect(what, expected, got):
-    if got == expected:
-        return
-    if isinstance(expected, list):  # callbacks: show the first that differs, and the rest
-        same = itertools.takewhile(
-            lambda pair: pair[0] == pair[1], zip(expected, got, strict=False)
-        )
-        start = len(list(same))
-        what, expected, got = f"{what}, from number {start} on", expected[start:], got[start:]
-    end(3, f"{what}\n  expected {expected!r:.2000}\n  got      {got!r:.2000}")
-
-
-def uncaught(reason):
-    """End the process for an exception that nobody has caught, wherever it was raised."""
-    end(1, "".join(traceback.format_exception(reason.exc_value)))
-
-
-def until(condition, meanwhile, what):
-    """Do something until a condition holds, which must not take long."""
-    patience = time.monotonic() + PATIENCE
-    while not condition():
-        if time.monotonic() > patience:
-            end(3, f"expected {what}, but not within {PATIENCE} seconds")
-        meanwhile()
-
-
-def collect():
-    with collecting:  # a collection does nothing while there is another
-        gc.collect()
-
-
-def measure():
-    """What is in use while all threads rest: blocks of memory, and MiB where the system says it.
-
-    Blocks are the interpreter's own count, of which a hundred come and go. What is not
-    allocated by way of the interpreter shows in the MiB only, which go up and down by 10.
-    """
+def resting():
     while not HANDED_OVER.empty():
         go_on(random.Random(SEED))
-    for _ in range(2):
-        gc.collect()
-    values = [sys.getallocatedblocks()]
-    with contextlib.suppress(OSError), STATM.open() as statm:
-        values.append(int(statm.read().split()[1]) * mmap.PAGESIZE / 2**20)
-    measured.append(values)
-
-
-def check_memory():
-    """Memory that grows with the work is a leak: at the end, the least is above the most before."""
-    for (what, slack), *values in zip(SLACK.items(), *measured, strict=False):
-        print(f"{what}:", *(f"{value:.0f}" for value in values))
-        before, after = max(values[WARM_UP : WARM_UP + 2]), min(values[-2:])
-        if after > before + slack:
-            end(4, f"{what}: {before:.0f}, and later {after:.0f}")
-    if len(measured[0]) < len(SLACK):
-        print("the system does not say how much memory is resident: not checked")
-
-
-def main(seconds):
-    print(f"httptools {httptools.__version__}, seed {SEED}", flush=True)
-    threading.excepthook = sys.unraisablehook = uncaught
-    faulthandler.dump_traceback_later(seconds + 1.9 * PATIENCE)  # should this thread hang, too
-    prepare()
-    names = os.environ.get("FREEWHEEL_STRESS_KINDS", "").split()
-    kinds = [kind for kind in KINDS if not names or kind.__name__ in names]
-    rest, begin = threading.Barrier(THREADS + 1, measure), time.monotonic()
-    workers = [Worker(number) for number in range(THREADS)]
-    for worker in workers:
-        threading.Thread(
-            target=worker.work, args=(kinds, begin, seconds, rest), daemon=True
-        ).start()
-    for number in range(1, RESTS + 1):
-        time.sleep(max(0, begin + seconds * number / RESTS - time.monotonic()))
-        try:
-            rest.wait(1.5 * PATIENCE)
-        except threading.BrokenBarrierError:
-            end(5, "a thread does not come back")
-    for name, times in sorted(sum((worker.done for worker in workers), Counter()).items()):
-        print(f"{times:9} {name}")
-    check_memory()
-    expect("the GIL", False, sys._is_gil_enabled())
-    faulthandler.cancel_dump_traceback_later()
 
 
 # ------------------------------------------------- messages, and what a parser has to make of them
@@ -384,7 +244,7 @@ def feed(random, function, data):
         finally:
             array.append(0)
     except BufferError as error:
-        return end(4, f"a buffer is still in use: {error}")
+        return end(LEAK, f"a buffer is still in use: {error}")
 
 
 def parse(random, recorder, left):
@@ -494,9 +354,7 @@ def short_lived_threads(worker):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(PATIENCE)
-        if thread.is_alive():
-            end(5, f"{thread.name} does not end")
+        thread.join()
     return 4 * one.messages
 
 
@@ -512,11 +370,8 @@ def cycles(worker):
         parse(worker.random, recorder, [wire])
         watched += [weakref.ref(recorder), weakref.ref(recorder.parser)]
     del recorder
-    patience = time.monotonic() + PATIENCE
-    while any(one() for one in watched):
-        if time.monotonic() > patience:
-            end(4, f"protocols and parsers are not collected: {[one() for one in watched]}")
-        collect()
+    gone = "that protocols and parsers are collected"
+    until(lambda: not any(one() for one in watched), collect, gone, LEAK)
     return 10
 
 
@@ -541,9 +396,8 @@ def urls(worker):
     expect(f"parts of {url!r}", parts, {name: getattr(parsed, name) for name in parts})
     url = random.choice(NO_URLS)
     with contextlib.suppress(httptools.HttpParserInvalidURLError):
-        end(
-            3, f"expected that {url!r:.100} is no URL, got {feed(random, httptools.parse_url, url)}"
-        )
+        got = feed(random, httptools.parse_url, url)
+        end(WRONG, f"expected that {url!r:.100} is no URL, got {got}")
     return 2
 
 
@@ -579,7 +433,7 @@ def prepare():
         REFERENCE[wire] = refusal(random.Random(SEED), wire, [wire])
         if not issubclass(REFERENCE[wire][0], httptools.HttpParserError):
             print(f"not run: {wire!r} is not malformed: {REFERENCE[wire]}")
-            sys.exit(77)
+            sys.exit(NOT_RUN)
 
 
 KINDS = [
@@ -592,9 +446,3 @@ KINDS = [
     cycles,
     urls,
 ]
-
-if __name__ == "__main__":
-    if sys._is_gil_enabled():
-        print("not run: the GIL is on")
-        sys.exit(77)
-    main(float(sys.argv[1]))

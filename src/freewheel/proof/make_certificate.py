@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from freewheel import __version__
-from freewheel.base import files
 from freewheel.build.check import BaselineWheel, VerifiedWheel
 from freewheel.build.patches import Patch
 from freewheel.machine.facts import Facts
@@ -88,7 +87,7 @@ def _defect(evidence: Evidence, probe: Probe, found: control.Finding) -> form.De
         use=probe.use,
         passes=probe.passes,
         patches=[patch.name for patch in evidence.series if probe.defect in patch.defects],
-        probe_sha256=files.sha256(probe.path),
+        probe_sha256=probe.sha256,
         baseline=found.baseline,
         patched=found.patched,
         chance=found.chance,

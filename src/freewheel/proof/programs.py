@@ -7,6 +7,7 @@ anybody can run as it is: ``uv run probes/greenlet/G1.py`` has the release with 
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ from pydantic import (
     ValidationError,
 )
 
+from freewheel.base import files
 from freewheel.base.errors import ProbeError
 
 
@@ -55,6 +57,8 @@ EXIT_CODES = {
     NOT_RUN: Outcome.NOT_RUN,
 }
 
+LOAD = Path(__file__).with_name("load.py")
+_MAIN = 'if __name__ == "__main__":'
 _KINDS = ("probe", "stress", "benchmark")
 Use = Literal["supported", "misuse"]
 Need = Literal["postgresql"]
@@ -85,6 +89,11 @@ class Program:
     def name(self) -> str:
         return self.path.stem
 
+    @property
+    def sha256(self) -> str:
+        """The digest of the program, and of whatever else decides what it does."""
+        return files.sha256(self.path)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe(Program):
@@ -107,12 +116,25 @@ class Probe(Program):
 class Stress(Program):
     """A longer program that does what applications do, and checks every answer.
 
-    It takes the number of seconds that it is to work as its only argument: ``quick_seconds`` or
-    ``full_seconds``; ``seconds`` is what it may take on top of that before it counts as hanging.
+    It works for ``quick_seconds`` or ``full_seconds``; ``seconds`` is what it may take on top of
+    that before it counts as hanging.
     """
 
     quick_seconds: float
     full_seconds: float
+
+    @property
+    def driven(self) -> bool:
+        """Whether load.py puts its KINDS to work; one with a main part does so itself."""
+        text = self.path.read_text(encoding="utf-8")
+        return "\nKINDS = " in text and _MAIN not in text
+
+    @property
+    def sha256(self) -> str:
+        if not self.driven:
+            return files.sha256(self.path)
+        both = files.sha256(self.path) + files.sha256(LOAD)
+        return hashlib.sha256(both.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from freewheel.base import files, process
 from freewheel.base.errors import CommandFailed, ProofError
 from freewheel.machine.interpreter import Interpreter, python_of
 from freewheel.proof.patience import Patience
-from freewheel.proof.programs import EXIT_CODES, Outcome, Program, Stress
+from freewheel.proof.programs import EXIT_CODES, LOAD, Outcome, Program, Stress
 
 POSTGRES_DSN = "FREEWHEEL_POSTGRES_DSN"
 LIMITS = Path(__file__).with_name("limits.py")
@@ -106,7 +106,7 @@ def run_program(
     command: list[str | Path] = [environment.python, "-u", "-X", "faulthandler", "-W", "ignore"]
     patience = Patience(program.seconds + seconds, environment.python)
     ended = process.watch(
-        [*limits, *command, program.path, *arguments],
+        [*limits, *command, *_start(program), *arguments],
         cwd=scratch,
         env={**dict.fromkeys(UNWANTED), **(services or {}), **(variables or {})},
         timeout=patience.bound,
@@ -125,6 +125,13 @@ def run_program(
         load=patience.load,
         stacks=patience.stacks,
     )
+
+
+def _start(program: Program) -> list[Path]:
+    """What is run: the program, or what puts it to work."""
+    if isinstance(program, Stress) and program.driven:
+        return [LOAD, program.path]
+    return [program.path]
 
 
 def run_stress(

@@ -18,7 +18,6 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
-from freewheel.base import files
 from freewheel.base.console import Board
 from freewheel.proof import control, form
 from freewheel.proof.cases import Case, WheelName
@@ -121,7 +120,7 @@ def _stress(trials: Trials, stress: Stress) -> form.Stress:
     return form.Stress(
         name=stress.name,
         title=stress.title,
-        program_sha256=files.sha256(stress.path),
+        program_sha256=stress.sha256,
         work=work,
         baseline=control.tally(baseline.runs),
         patched=control.tally(patched.runs),
@@ -195,7 +194,7 @@ def subject(program: Program, environment: Environment, *, work: float | None) -
         kind=f"{program.project}-{program.name}",
         facts={
             "wheel": environment.wheel_sha256,
-            "program": files.sha256(program.path),
+            "program": program.sha256,
             "interpreter": environment.interpreter.build,
             "harness": harness_digest(),
             **({} if work is None else {"work": f"{work:g}"}),

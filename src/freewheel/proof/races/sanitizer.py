@@ -349,6 +349,6 @@ def subject(
             "interpreter": python.tag,
             "suppressions": files.sha256(SUPPRESSIONS),
             **{f"patch {patch.name}": patch.sha256 for patch in series},
-            **{p.name: files.sha256(p.path) for p in (*programs.probes, *programs.stress)},
+            **{p.name: p.sha256 for p in (*programs.probes, *programs.stress)},
         },
     )
