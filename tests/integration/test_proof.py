@@ -199,7 +199,7 @@ def test_a_proof_survives_kill_and_goes_on_where_it_was(mine: Checkout) -> None:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    kept = mine.workspace.proof
+    kept = mine.workspace.quick_proof
     deadline = time.monotonic() + 120
     while not list(kept.glob("httptools-H*.json")):
         assert child.poll() is None
