@@ -17,6 +17,7 @@ ROOMS = (
     "machine",
     "build",
     "proof",
+    "audit",
     "trust",
     "publish",
     "release",
@@ -99,17 +100,20 @@ def test_what_is_trusted_is_made_in_one_module_only(kind: str, home: str) -> Non
         (
             {"subprocess.run", "subprocess.Popen", "os.system", "os.execv"},
             # The others run in the interpreter that a wheel is tested with.
-            {"base/process.py", "proof/limits.py", "proof/speed/rate.py"},
+            {"base/process.py", "audit/smoke.py", "proof/limits.py", "proof/speed/rate.py"},
         ),
         (
             {"print", "sys.stdout", "sys.stderr", "sys.stdout.write"},
             {
                 "base/console.py",
-                "build/importing.py",
+                *("audit/smoke.py", "build/importing.py"),
                 *("proof/load.py", "proof/stacks.py", "proof/speed/rate.py"),
             },
         ),
-        ({"sys.exit", "SystemExit", "os._exit", "exit"}, {"commands/main.py", "proof/load.py"}),
+        (
+            {"sys.exit", "SystemExit", "os._exit", "exit"},
+            {"audit/smoke.py", "commands/main.py", "proof/load.py"},
+        ),
     ],
 )
 def test_starting_children_printing_and_exiting_have_one_home(

@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
@@ -35,6 +35,16 @@ _err = Console(stderr=True, highlight=False, soft_wrap=True)
 def say(text: str = "") -> None:
     """A line of ordinary output."""
     _out.print(printable(text), markup=False)
+
+
+def keep_stdout_for_data() -> None:
+    """From now on, say everything to standard error but ``data``."""
+    _out.stderr = True
+
+
+def data(text: str) -> None:
+    """Output that another program reads, as it is."""
+    sys.stdout.write(text + "\n")
 
 
 def note(text: str) -> None:
@@ -142,6 +152,31 @@ class Board:
             raise
         else:
             self._line(f"{job}: {name} done in {duration(time.monotonic() - started)}")
+        finally:
+            self._progress.remove_task(task)
+
+    @contextmanager
+    def counted(self, what: str, total: int) -> Iterator[Callable[[], None]]:
+        """Show how many of ``total`` are done: call what this yields after each.
+
+        Without a terminal, a line says so after each quarter.
+        """
+        if not total:
+            yield lambda: None
+            return
+        task = self._progress.add_task(f"{escape(what)}  0 of {total}", total=None)
+        done = 0
+
+        def advance() -> None:
+            nonlocal done
+            with self._lock:
+                done += 1
+                self._progress.update(task, description=f"{escape(what)}  {done} of {total}")
+                if not _out.is_terminal and (done * 4 // total) != ((done - 1) * 4 // total):
+                    _out.print(f"{what}: {done} of {total}", markup=False)
+
+        try:
+            yield advance
         finally:
             self._progress.remove_task(task)
 

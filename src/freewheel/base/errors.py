@@ -138,6 +138,12 @@ class CertificateError(FreewheelError):
     exit_code = 43
 
 
+class AuditError(FreewheelError):
+    """What was to be audited cannot be read, or not for the target that was asked for."""
+
+    exit_code = 44
+
+
 class CommandFailed(FreewheelError):  # noqa: N818  reads as what happened
     """A child process failed; carries what it printed.
 

@@ -19,6 +19,9 @@ from freewheel.commands.outcomes import show_error
 
 # For whom a verb is: its name, and where its function is.
 VERBS = {
+    "To begin: what does an application need?": {
+        "audit": "audit:audit_application",
+    },
     "To build and prove wheels": {
         "build": "build:build",
         "prove": "proof:prove",

@@ -1,0 +1,1 @@
+"""What an application brings to a free-threaded interpreter, and what must be done about it."""

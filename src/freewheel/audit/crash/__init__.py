@@ -1,0 +1,1 @@
+"""A crash as an input: what faulthandler wrote, which distributions it names, what to do."""
