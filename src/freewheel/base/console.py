@@ -171,6 +171,8 @@ class Board:
             nonlocal done
             with self._lock:
                 done += 1
+                if done > total:
+                    return
                 self._progress.update(task, description=f"{escape(what)}  {done} of {total}")
                 if not _out.is_terminal and (done * 4 // total) != ((done - 1) * 4 // total):
                     _out.print(f"{what}: {done} of {total}", markup=False)
@@ -178,6 +180,7 @@ class Board:
         try:
             yield advance
         finally:
+            done = total  # whoever is still at work has nothing to show it in
             self._progress.remove_task(task)
 
     def _line(self, text: str) -> None:
