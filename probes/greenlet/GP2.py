@@ -1,5 +1,5 @@
 # /// script
-# requires-python = "==3.14.*"
+# requires-python = ">=3.14"
 # dependencies = ["greenlet==3.5.6"]
 #
 # [tool.freewheel.probe]
