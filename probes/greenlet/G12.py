@@ -14,8 +14,8 @@
 # ///
 """G12: a wheel for one layout of the thread state is imported, and crashes, with another.
 
-Affects     all greenlet releases with free-threaded CPython 3.14 and 3.15. The same wheel is for all
-            releases of a minor version.
+Affects     all greenlet releases with free-threaded CPython 3.14 and 3.15. The same wheel is for
+            all releases of a minor version.
 When        the wheel was compiled for 3.14.4 or later and runs with an earlier one, or the other
             way round. The same would happen with 3.15 as soon as a release adds something.
 What        crashes in switches (std::bad_alloc, segmentation faults); the import goes well.

@@ -31,6 +31,7 @@ def make_probe(
     *,
     fails_by: tuple[Outcome, ...] = (Outcome.WRONG,),
     text: str = "",
+    pythons: str = "",
 ) -> Probe:
     """A probe of the project demo; its file has ``text`` in it."""
     path = directory / "demo" / f"{defect}.py"
@@ -47,6 +48,7 @@ def make_probe(
         exclusive=False,
         defect=defect,
         releases=SpecifierSet("<=1.0"),
+        pythons=SpecifierSet(pythons),
         passes="nothing is wrong",
         fails_by=fails_by,
         baseline_runs=10,

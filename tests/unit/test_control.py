@@ -149,3 +149,35 @@ def test_a_quick_proof_runs_less_and_asks_for_less(tmp_path: Path) -> None:
     assert judge(probe, *few, claimed=True, quick=True).verdict is Verdict.PROVEN
     assert judge(probe, *few, claimed=True, quick=False).verdict is Verdict.UNPROVEN
     assert control.runs_wanted(probe, quick=False) == (10, 40)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "patched", "verdict", "problem"),
+    [
+        (make_tally(40), make_tally(40), Verdict.MOOT, False),
+        (make_tally(40, 1), make_tally(40), Verdict.PRESENT, True),
+        (make_tally(40), make_tally(40, 3), Verdict.NOT_FIXED, True),
+        (
+            make_tally(1, 0, {"not run": 1}),
+            make_tally(1, 0, {"not run": 1}),
+            Verdict.NOT_RUN,
+            False,
+        ),
+    ],
+)
+def test_where_the_interpreter_lacks_the_defect_the_baseline_has_to_pass(
+    tmp_path: Path,
+    baseline: Tally,
+    patched: Tally,
+    verdict: Verdict,
+    problem: bool,  # noqa: FBT001  a parameter of the table
+) -> None:
+    probe = make_probe(tmp_path, pythons="==3.14.*")
+
+    found = control.judge_absence(probe, baseline, patched)
+
+    assert (found.verdict, found.is_problem) == (verdict, problem)
+    assert "==3.14.*" in found.explanation or verdict is Verdict.NOT_FIXED
+    assert found.bound == bound_of(baseline)
+    # As many runs of the baseline as of a patched wheel: it is the one that has to pass.
+    assert control.runs_wanted(probe, quick=False, expected=False) == (40, 40)

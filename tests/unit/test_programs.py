@@ -12,6 +12,7 @@ from packaging.version import Version
 from freewheel.base.errors import ProbeError
 from freewheel.build.patches import read_series
 from freewheel.proof.programs import Outcome, Probe, Programs, Stress, load_programs
+from freewheel.recipe.pythons import PYTHONS
 from freewheel.recipe.recipe import Recipe, load_recipes
 
 ROOT = Path(__file__).parents[2]
@@ -98,6 +99,7 @@ def test_a_valid_probe_becomes_typed_values(tmp_path: Path) -> None:
                 exclusive=False,
                 defect="S1",
                 releases=SpecifierSet(">=1.2,<=1.10"),
+                pythons=SpecifierSet(),
                 passes="it arrives",
                 fails_by=(Outcome.WRONG, Outcome.CRASH),
                 baseline_runs=5,
@@ -322,7 +324,8 @@ def test_a_probe_shows_its_defect_on_a_public_release(probe: Probe) -> None:
     recipe = next(recipe for recipe in RECIPES if recipe.name == probe.project)
     concerned = [r.version for r in recipe.releases if Version(r.version) in probe.releases]
 
-    assert metadata["requires-python"] == "==3.14.*"
+    assert metadata["requires-python"] == str(probe.pythons)
+    assert any(probe.pythons.contains(python.version) for python in PYTHONS)
     assert (requirement.name, pin.operator) == (probe.project, "==")
     assert pin.version == max(concerned, key=Version)
 

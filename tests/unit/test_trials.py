@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from freewheel.base.console import Board
 from freewheel.build.check import BaselineWheel
@@ -163,3 +164,27 @@ sys.exit(0 if Path("runs").stat().st_size == 2 else 3)
     assert found.verdict is Verdict.PROVEN
     assert (found.baseline.runs, found.baseline.failures) == (5, 4)
     assert found.chance <= control.QUICK_CHANCE
+
+
+@pytest.mark.parametrize(
+    ("pythons", "exit_code", "verdict"),
+    [
+        (">=3.14", 0, Verdict.UNPROVEN),  # it claims the interpreter, and the baseline passes
+        ("==3.15.*", 0, Verdict.MOOT),
+        ("==3.15.*", 3, Verdict.PRESENT),
+    ],
+)
+def test_requires_python_says_where_the_baseline_has_to_fail(
+    tmp_path: Path, pythons: str, exit_code: int, verdict: Verdict
+) -> None:
+    source = f'import sys\nsys.exit({exit_code} if "baseline" in sys.executable else 0)\n'
+    one = trials(tmp_path, source)
+    (probe,) = one.case.programs.probes
+    programs = Programs(probes=(replace(probe, pythons=SpecifierSet(pythons)),), stress=())
+
+    with Board() as board:
+        ((_, found),) = try_programs(
+            replace(one, case=replace(one.case, programs=programs)), board
+        ).findings
+
+    assert found.verdict is verdict

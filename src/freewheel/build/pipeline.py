@@ -317,6 +317,7 @@ def _record(
     commit: str,
 ) -> buildinfo.Record:
     failures = wheel.failures if isinstance(wheel, check.BaselineWheel) else ()
+    note = builder.place.note if isinstance(builder.place, Interpreter) else ""
     return buildinfo.Record(
         wheel=wheel.path,
         project=wheel.project,
@@ -336,5 +337,6 @@ def _record(
             "interpreter": builder.place.version
             if isinstance(builder.place, Interpreter)
             else "the image's",
+            **({"note": note} if note else {}),
         },
     )

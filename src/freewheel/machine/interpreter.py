@@ -16,7 +16,7 @@ from freewheel.base.errors import CommandFailed, FreewheelError, MachineError
 from freewheel.base.workspace import Workspace
 from freewheel.machine import debian, local_image
 from freewheel.machine.engine import Engine, find_engine
-from freewheel.recipe.pythons import DEFAULT, Python
+from freewheel.recipe.pythons import DEFAULT, Python, note_of
 
 _MODULES = ("bz2", "ctypes", "ensurepip", "lzma", "sqlite3", "ssl", "venv", "zlib")
 # What the modules of a copied interpreter load, by the beginning of the package's name: Debian's
@@ -74,6 +74,11 @@ class Interpreter:
     version: str
     build: str
     origin: str
+
+    @property
+    def note(self) -> str:
+        """What has to be known of it: that it is not a final release; else ""."""
+        return note_of(self.version)
 
 
 def python_of(environment: Path) -> Path:

@@ -56,6 +56,10 @@ class Case:
         """The names of the patches that claim to mend a defect."""
         return [patch.name for patch in self.series if defect in patch.defects]
 
+    def expects(self, probe: Probe) -> bool:
+        """Whether a probe's defect exists with this interpreter, by what the probe says."""
+        return probe.pythons.contains(self.python.version)
+
     @property
     def probes(self) -> tuple[Probe, ...]:
         """The probes that concern this release, patched or not."""

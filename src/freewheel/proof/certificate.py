@@ -136,6 +136,8 @@ def _unfounded(certificate: Certificate) -> Iterator[str]:
             )
             if not stood or not defect.baseline.failures or chance > limit:
                 yield f"the runs of {defect.id} do not bear out that it is proven"
+        elif defect.verdict == "moot" and (defect.baseline.failures or not defect.baseline.runs):
+            yield f"the runs of {defect.id} do not bear out that it is moot"
 
 
 def _outdated(certificate: Certificate, programs: Programs) -> Iterator[str]:

@@ -39,6 +39,8 @@ class Verdict(StrEnum):
     NOT_FIXED = "not fixed"  # the patched wheel fails
     OTHER_FAILURE = "fails otherwise"  # the baseline fails, but not in the way of this defect
     NOT_RUN = "not run"
+    MOOT = "moot"  # by the probe, the interpreter does not have the defect, and so it is
+    PRESENT = "there after all"  # by the probe, it does not, but the baseline fails
     OPEN = "open"  # a known defect that no patch of the release claims to fix
 
 
@@ -54,14 +56,16 @@ class Counted(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """The verdict on one defect of one release.
+    """The verdict on one defect of one release, with one interpreter.
 
-    ``chance`` is the probability that so few of the failures fall on the patched wheel if the
+    ``expected`` says that the interpreter has the defect, by the probe. ``chance`` is the
+    probability that so few of the failures fall on the patched wheel if the
     patch changes nothing; ``bound`` the upper bound, at 95 % confidence, on the rate at which the
-    patched wheel may still fail, given how often it passed.
+    patched wheel may still fail, given how often it passed (of a moot defect: the baseline).
     """
 
     defect: str
+    expected: bool
     verdict: Verdict
     baseline: Tally
     patched: Tally
@@ -72,7 +76,9 @@ class Finding:
     @property
     def is_problem(self) -> bool:
         """Whether it stands in the way of a certificate."""
-        return self.verdict not in (Verdict.PROVEN, Verdict.OPEN)
+        if self.verdict is Verdict.NOT_RUN:
+            return self.expected
+        return self.verdict not in (Verdict.PROVEN, Verdict.OPEN, Verdict.MOOT)
 
 
 def tally(runs: Iterable[Run]) -> Tally:
@@ -101,14 +107,16 @@ def ending(run: Run) -> str:
     return f"{run.outcome} ({run.signal})" if run.signal else str(run.outcome)
 
 
-def runs_wanted(probe: Probe, *, quick: bool) -> tuple[int, int]:
-    """How often to run a probe on the baseline wheel and on the patched one."""
-    if not quick:
-        return probe.baseline_runs, probe.patched_runs
-    return (
-        min(probe.baseline_runs, QUICK_BASELINE_RUNS),
-        min(probe.patched_runs, QUICK_PATCHED_RUNS),
-    )
+def runs_wanted(probe: Probe, *, quick: bool, expected: bool = True) -> tuple[int, int]:
+    """How often to run a probe on the baseline wheel and on the patched one.
+
+    Where the defect is not ``expected``, the baseline has to pass as often as a patched wheel.
+    """
+    patched = min(probe.patched_runs, QUICK_PATCHED_RUNS) if quick else probe.patched_runs
+    if not expected:
+        return patched, patched
+    baseline = min(probe.baseline_runs, QUICK_BASELINE_RUNS) if quick else probe.baseline_runs
+    return baseline, patched
 
 
 def again_wanted(tally: Tally, least: int) -> int:
@@ -161,6 +169,36 @@ def bound_of(patched: Counted) -> float:
     return high
 
 
+def judge_absence(probe: Probe, baseline: Tally, patched: Tally) -> Finding:
+    """What the runs of one probe mean with an interpreter that, by the probe, lacks the defect."""
+    verdict, explanation = Verdict.MOOT, f"only {probe.pythons} have it, by requires-python"
+    if baseline.not_run or patched.not_run:
+        verdict = Verdict.NOT_RUN
+        explanation = f"{explanation}; here it cannot run: {baseline.said or patched.said}"
+    elif baseline.failures:
+        verdict = Verdict.PRESENT
+        explanation = (
+            f"{explanation}, but the baseline wheel fails in {baseline.failures} of "
+            f"{baseline.runs} runs here: name this version there, and cure it here too"
+        )
+    elif patched.failures and not is_flaky(patched, PROBES_AGAIN):
+        verdict = Verdict.NOT_FIXED
+        explanation = (
+            f"the patched wheel fails in {patched.failures} of {patched.runs} runs, and the "
+            "baseline in none: the patch does harm here"
+        )
+    return Finding(
+        defect=probe.defect,
+        expected=False,
+        verdict=verdict,
+        baseline=baseline,
+        patched=patched,
+        chance=1.0,
+        bound=bound_of(baseline),
+        explanation=explanation,
+    )
+
+
 def judge(probe: Probe, baseline: Tally, patched: Tally, *, claimed: bool, quick: bool) -> Finding:
     """What the runs of one probe mean; ``claimed`` says that a patch of the release names it."""
     chance, bound = chance_of(baseline, patched), bound_of(patched)
@@ -208,6 +246,7 @@ def judge(probe: Probe, baseline: Tally, patched: Tally, *, claimed: bool, quick
         )
     return Finding(
         defect=probe.defect,
+        expected=True,
         verdict=verdict,
         baseline=baseline,
         patched=patched,

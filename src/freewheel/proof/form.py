@@ -47,6 +47,11 @@ class Wheel(_Part):
     source_sha256: Digest
     patches: list[Patch]
 
+    @property
+    def abi(self) -> str:
+        """The tag of the ABI that the wheel is for, such as ``cp314t``."""
+        return self.name.split("-")[-2]
+
 
 class Baseline(_Part):
     """The unpatched wheel that it was compared with; ``failed_checks`` as it was imported."""
@@ -67,11 +72,12 @@ class Machine(_Part):
 
 
 class Python(_Part):
-    """The interpreter; ``build`` is its ``sys.version``."""
+    """The interpreter; ``build`` is its ``sys.version``, ``note`` what else has to be known."""
 
     version: str
     build: str
     origin: str
+    note: str = ""
 
 
 class Tally(_Part):
@@ -104,7 +110,9 @@ class Defect(_Part):
 
     ``chance`` is the probability that a patch which does nothing would have given the same runs;
     ``bound`` the upper bound, at 95 % confidence, on the rate at which the patched wheel may fail.
-    ``verdict`` is "proven" where a patch mends the defect, "open" where none claims to.
+    ``verdict`` is "proven" where a patch mends the defect, "open" where none claims to, "moot"
+    where the interpreter does not have it: the baseline passes, and ``bound`` is the baseline's;
+    "not run" where the probe is not for this interpreter, and cannot run.
     """
 
     id: str
@@ -117,7 +125,7 @@ class Defect(_Part):
     patched: Tally
     chance: Share
     bound: Share
-    verdict: Literal["proven", "open"]
+    verdict: Literal["proven", "moot", "not run", "open"]
 
 
 class Stress(_Part):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from freewheel import __version__
 from freewheel.build.check import BaselineWheel, VerifiedWheel
@@ -18,6 +19,12 @@ from freewheel.proof.races.sanitizer import SanitizerResult, describe
 from freewheel.proof.suite.results import Comparison
 from freewheel.recipe.recipe import Release
 
+_VERDICTS: dict[control.Verdict, Literal["proven", "moot", "not run", "open"]] = {
+    control.Verdict.PROVEN: "proven",
+    control.Verdict.MOOT: "moot",
+    control.Verdict.NOT_RUN: "not run",
+    control.Verdict.OPEN: "open",
+}
 _GIL_CHECK = "FW203"  # after all imports the GIL is still off
 
 
@@ -92,7 +99,7 @@ def _defect(evidence: Evidence, probe: Probe, found: control.Finding) -> form.De
         patched=found.patched,
         chance=found.chance,
         bound=found.bound,
-        verdict="open" if found.verdict is control.Verdict.OPEN else "proven",
+        verdict=_VERDICTS[found.verdict],
     )
 
 

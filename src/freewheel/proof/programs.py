@@ -99,13 +99,16 @@ class Program:
 class Probe(Program):
     """A program that shows one defect: it fails on the baseline wheel and passes on the patched.
 
-    ``releases`` are those that have the defect. ``fails_by`` are the outcomes by which a build with
-    the defect gives itself away; any other failure says that something else is wrong.
+    ``releases`` are those that have the defect, with the CPython that is in ``pythons``, which the
+    program's own ``requires-python`` says (all, where it says nothing). ``fails_by`` are the
+    outcomes by which a build with the defect gives itself away; any other failure says that
+    something else is wrong.
     ``baseline_runs`` and ``patched_runs`` are how often a full proof runs it on each.
     """
 
     defect: str
     releases: SpecifierSet
+    pythons: SpecifierSet
     passes: str
     fails_by: tuple[Outcome, ...]
     baseline_runs: int
@@ -211,6 +214,7 @@ class _Runs(BaseModel):
 class _ProbeTable(_Table):
     defect: Annotated[str, StringConstraints(pattern=r"^[A-Z]{1,3}[0-9]+[A-Z]?$")]
     releases: Specifiers
+    pythons: Specifiers  # from above the table
     passes: Sentence
     fails_by: Annotated[list[Failure], Field(min_length=1)]
     runs: _Runs
@@ -267,6 +271,7 @@ def _load(path: Path, project: str) -> Probe | Stress | Benchmark:
         declared: object = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise _invalid([f"{where}: its declaration is not valid TOML: {error}"]) from error
+    pythons = declared.get("requires-python", "") if isinstance(declared, dict) else ""
     for name in ("tool", "freewheel"):
         declared = declared.get(name) if isinstance(declared, dict) else None
     if not isinstance(declared, dict) or len(declared.keys() & _KINDS) != 1:
@@ -274,11 +279,12 @@ def _load(path: Path, project: str) -> Probe | Stress | Benchmark:
         raise _invalid([f"{where}: needs one of {kinds}, and no other"])
     try:
         if "probe" in declared:
-            return _to_probe(path, project, _ProbeTable.model_validate(declared["probe"]))
+            table = {**declared["probe"], "pythons": pythons}
+            return _to_probe(path, project, _ProbeTable.model_validate(table))
         if "stress" in declared:
             return _to_stress(path, project, _StressTable.model_validate(declared["stress"]))
-        table = _BenchmarkTable.model_validate(declared["benchmark"])
-        return Benchmark(**_common(path, project, table), cases=table.cases)
+        measured = _BenchmarkTable.model_validate(declared["benchmark"])
+        return Benchmark(**_common(path, project, measured), cases=measured.cases)
     except ValidationError as error:
         raise _invalid([f"{where}: {problem}" for problem in _described(error)]) from error
 
@@ -314,6 +320,7 @@ def _to_probe(path: Path, project: str, table: _ProbeTable) -> Probe:
         **_common(path, project, table),
         defect=table.defect,
         releases=SpecifierSet(table.releases),
+        pythons=SpecifierSet(table.pythons),
         passes=table.passes,
         fails_by=tuple(map(Outcome, table.fails_by)),
         baseline_runs=table.runs.baseline,

@@ -82,7 +82,8 @@ def _negative_control(trials: Trials) -> tuple[tuple[Probe, control.Finding], ..
 def _both_wheels(trials: Trials, probe: Probe) -> tuple[_Series, _Series]:
     """The series of a probe, few runs where no patch claims anything: baseline, then patched."""
     few = trials.quick or not trials.case.patches_for(probe.defect)
-    on_baseline, on_patched = control.runs_wanted(probe, quick=few)
+    expected = trials.case.expects(probe)
+    on_baseline, on_patched = control.runs_wanted(probe, quick=few, expected=expected)
     return (
         _Series(trials, probe, "baseline", wanted=on_baseline),
         _Series(trials, probe, "patched", wanted=on_patched),
@@ -95,6 +96,8 @@ def _settle(trials: Trials, probe: Probe, baseline: _Series, patched: _Series) -
 
     def judge() -> control.Finding:
         before, after = control.tally(baseline.runs), control.tally(patched.runs)
+        if not trials.case.expects(probe):
+            return control.judge_absence(probe, before, after)
         return control.judge(probe, before, after, claimed=claimed, quick=trials.quick)
 
     if claimed:

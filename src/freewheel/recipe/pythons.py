@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from packaging.version import Version
+
 _TAG = re.compile(r"cp(?P<major>\d)(?P<minor>\d+)(?P<threads>t?)")
 
 
@@ -67,6 +69,17 @@ class Python:
 # The first is the one that is meant where none is named.
 PYTHONS = (Python("cp314t"), Python("cp315t"))
 DEFAULT = PYTHONS[0]
+
+
+def note_of(version: str) -> str:
+    """What has to be known of that release of CPython: that it is no final one; else ""."""
+    parsed = Version(version)
+    if not parsed.is_prerelease:
+        return ""
+    final = ".".join(map(str, parsed.release))
+    return (
+        f"{version} is a pre-release: wheels for it are wheels for {final}, its defects may differ"
+    )
 
 
 def python_of(target: str) -> Python:
