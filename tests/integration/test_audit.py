@@ -215,7 +215,7 @@ def test_a_wheel_with_other_bytes_than_the_lock_is_not_touched(
 
     done = audit(lock, cwd=tmp_path)
 
-    assert done.returncode == 3
+    assert done.returncode == 45
     assert "SHA-256 differs" in done.stdout
     assert "do not install it" in done.stdout
 

@@ -172,7 +172,8 @@ def judge(
         tree = trees.get(choice.key)
         trouble = tree if isinstance(tree, Failure) else None
         if error and trouble is None and choice.compiled and extensions.get(choice.key, True):
-            trouble = Failure(reason=error.summary, remedy=error.hint)
+            intended = settings.importing == "no"
+            trouble = Failure(reason=error.summary, remedy=error.hint, intended=intended)
         certified, uncertified = ours.certified(choice, workspace, downloads)
         seen = Seen(
             choice=choice,

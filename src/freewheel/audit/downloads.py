@@ -38,10 +38,14 @@ class Tree:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why nothing of a wheel can be looked at, and what to do about it."""
+    """Why nothing of a wheel can be looked at, and what to do about it.
+
+    ``intended`` says that the user asked for that.
+    """
 
     reason: str
     remedy: str
+    intended: bool = False
 
 
 class Downloads:

@@ -174,9 +174,16 @@ def find(seen: Seen, declared: Declared) -> Finding:
         evidence=[*evidence, *choice.problems],
         advice=advice,
         install=install,
-        incomplete=bool(choice.problems and choice.wheel is None)
-        or (seen.trouble is not None and verdict is Verdict.NOT_IMPORTED),
+        incomplete=_incomplete(seen, verdict),
     )
+
+
+def _incomplete(seen: Seen, verdict: Verdict) -> bool:
+    """Whether trouble kept the audit from looking, and nothing worse is known."""
+    if verdict is not Verdict.NOT_IMPORTED:
+        return False
+    trouble = seen.trouble is not None and not seen.trouble.intended
+    return trouble or bool(seen.choice.problems)
 
 
 # ---------------------------------------------------------------------------------- by the files
@@ -331,11 +338,12 @@ def _advice(seen: Seen, verdict: Verdict, declared: Declared, *, failing: bool) 
     ours = declared.advised(name, version)
     if ours is not None:
         way = "install" if ours.version == version else "raise to"
-        where = "from our index"
+        where, install = "from our index", f"{name}=={ours.local_version}"
         if reason := declared.why_unproven(ours):
             build = f"`nox -s build-{name} -- --release {ours.version}`"
+            install = ""
             where = f"by {build}: for this platform it is built, not proven ({reason})"
-        return f"{way} {name} {ours.local_version} {where}", f"{name}=={ours.local_version}"
+        return f"{way} {name} {ours.local_version} {where}", install
     if verdict is Verdict.NOT_IMPORTED and seen.trouble is not None:
         return seen.trouble.remedy, ""
     return _without_ours(choice, verdict, failing=failing), ""

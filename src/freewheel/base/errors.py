@@ -144,6 +144,12 @@ class AuditError(FreewheelError):
     exit_code = 44
 
 
+class AuditIncompleteError(FreewheelError):
+    """The audit could not look at everything, so it does not say that all is well."""
+
+    exit_code = 45
+
+
 class CommandFailed(FreewheelError):  # noqa: N818  reads as what happened
     """A child process failed; carries what it printed.
 

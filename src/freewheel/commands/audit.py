@@ -16,11 +16,11 @@ from freewheel.audit.places import Importing
 from freewheel.audit.target import Target, this_platform
 from freewheel.audit.verdicts import Finding, Verdict
 from freewheel.base import console, files, process
+from freewheel.base.errors import AuditIncompleteError
 from freewheel.recipe.pythons import DEFAULT, PYTHONS
 from freewheel.recipe.targets import PLATFORMS
 
-_FINDINGS = 1  # exit codes: something fails the audit
-_INCOMPLETE = 3  # trouble kept the audit from looking, so that it cannot say that all is well
+_FINDINGS = 1  # the exit code where something fails the audit
 _PYTHONS = " or ".join(map(str, PYTHONS))
 _VERDICTS = [verdict.slug for verdict in Verdict]
 
@@ -128,7 +128,12 @@ def audit_application(
     _show(found, failing, as_json=as_json, html=html, everything=everything)
     if failing:
         return _FINDINGS
-    return _INCOMPLETE if any(finding.incomplete for finding in found.findings) else 0
+    if unseen := [finding.name for finding in found.findings if finding.incomplete]:
+        raise AuditIncompleteError(
+            f"nothing fails the audit, but it could not look at {', '.join(unseen)}",
+            hint="the table says why for each, and what to do",
+        )
+    return 0
 
 
 def _show(
