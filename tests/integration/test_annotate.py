@@ -11,7 +11,8 @@ from packaging.metadata import Metadata
 from freewheel.build import annotate, sbom, source
 from freewheel.build.patches import read_series
 from freewheel.machine.interpreter import Interpreter
-from freewheel.recipe.recipe import Release, Vendored, load_recipes
+from freewheel.recipe.building import Vendored
+from freewheel.recipe.recipe import Release, load_recipes
 from freewheel.trust import explain
 from tests.integration.conftest import ROOT, Builder, Checkout, make_environment
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from freewheel.build import annotate, sbom
+from freewheel.build.grafts import Grafted
 from freewheel.build.patches import Patch, read_series
 from freewheel.build.wheel import Wheel
 from freewheel.machine import requirements
 from freewheel.machine.image import BuilderImage
-from freewheel.recipe.building import Build, Place
-from freewheel.recipe.recipe import Recipe, Release, Vendored
+from freewheel.recipe.building import Build, Place, Vendored
+from freewheel.recipe.recipe import Recipe, Release
 from freewheel.recipe.targets import Targets
 from tests.unit.wheelmaker import LINUX_TAG, make_wheel
 
@@ -27,7 +28,7 @@ PART = Vendored(
     name="tiny",
     version="2.1",
     licence="MIT",
-    path=PurePosixPath("vendor/tiny"),
+    path="vendor/tiny",
     purl="pkg:github/example/tiny@v2.1",
 )
 RELEASE = Release(
@@ -120,7 +121,13 @@ def built_wheel(
 
 
 def annotated(
-    wheel: Wheel, series: Sequence[Patch], directory: Path, *, name: str = "", url: str = ""
+    wheel: Wheel,
+    series: Sequence[Patch],
+    directory: Path,
+    *,
+    name: str = "",
+    url: str = "",
+    grafts: Sequence[Grafted] = (),
 ) -> Path:
     """The wheel after the stage *annotate*; ``name`` and ``url`` are the publisher's."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -134,5 +141,6 @@ def annotated(
         image=IMAGE,
         requirements=requirements.build_lock(RECIPE.build.requires),
         publisher=publisher,
+        grafts=grafts,
     )
     return done.path

@@ -14,7 +14,6 @@ from freewheel.base.archives import repack_wheel
 from freewheel.base.errors import BuildError
 from freewheel.build import annotate, buildinfo, sbom, sdist
 from freewheel.build.patches import Patch, PatchedTree
-from freewheel.recipe.recipe import Vendored
 from tests.unit.sbommaker import (
     EXTENSION,
     IMAGE,
@@ -287,7 +286,7 @@ def test_what_the_annotations_are_made_of_is_an_input(
     recorded = gather() | {"image": IMAGE.identity}
     other = tmp_path / "publisher.toml"
     other.write_text('name = "other"\nurl = ""\n')
-    part: Vendored = replace(RELEASE.vendored[0], version="2.2")
+    part = RELEASE.vendored[0].model_copy(update={"version": "2.2"})
 
     def changed(current: dict[str, str]) -> list[str]:
         return buildinfo.changed(recorded, current, images=[IMAGE.identity])

@@ -6,7 +6,15 @@ import pytest
 
 from freewheel.base.errors import FetchError
 from freewheel.base.workspace import find_workspace
-from freewheel.machine.requirements import BUILD_REQUIREMENTS, build_lock, read_lock, write_lock
+from freewheel.machine.requirements import (
+    BUILD_REQUIREMENTS,
+    SUITE_REQUIREMENTS,
+    build_lock,
+    part_of,
+    read_lock,
+    suite_lock,
+    write_lock,
+)
 from freewheel.recipe.recipe import load_recipes
 
 ROOT = Path(__file__).parents[2]
@@ -37,40 +45,44 @@ def lock(tmp_path: Path) -> Path:
     return path
 
 
+def part(lock: Path, *names: str) -> str:
+    return part_of(lock, names, key="build.requires")
+
+
 def names(text: str) -> list[str]:
     return [pin.name for pin in read_lock(text)]
 
 
 def test_what_is_named_comes_with_what_it_needs(lock: Path) -> None:
-    assert names(build_lock(["backend"], lock)) == ["backend", "deep", "helper"]
-    assert names(build_lock(["helper"], lock)) == ["deep", "helper"]
-    assert names(build_lock(["apart"], lock)) == ["apart"]
+    assert names(part(lock, "backend")) == ["backend", "deep", "helper"]
+    assert names(part(lock, "helper")) == ["deep", "helper"]
+    assert names(part(lock, "apart")) == ["apart"]
 
 
 def test_an_entry_keeps_its_marker_and_all_its_hashes(lock: Path) -> None:
-    backend, deep, _ = read_lock(build_lock(["backend"], lock))
+    backend, deep, _ = read_lock(part(lock, "backend"))
 
     assert backend.hashes == ("b" * 64, "c" * 64)
     assert "python_full_version < '3.13'" in deep.text
 
 
 def test_another_project_s_entry_changes_nothing_for_the_rest(lock: Path) -> None:
-    before = build_lock(["backend"], lock)
+    before = part(lock, "backend")
     more = f"zoo==1.0 \\\n    --hash=sha256:{'d' * 64}\n    # via -r build-requirements.in\n"
     lock.write_text(LOCK.replace("    # via helper\n", "    # via\n    #   helper\n") + more)
 
-    assert build_lock(["backend"], lock) == before
+    assert part(lock, "backend") == before
 
 
 def test_what_the_lock_does_not_have_is_named_with_the_nearest(lock: Path) -> None:
     with pytest.raises(FetchError, match=r"build-requirements\.txt does not pin") as caught:
-        build_lock(["backed", "helper"], lock)
+        part(lock, "backed", "helper")
 
     assert caught.value.problems == ("backed; did you mean backend?",)
 
 
 def test_a_lock_s_part_is_written_under_its_digest(tmp_path: Path, lock: Path) -> None:
-    text = build_lock(["apart"], lock)
+    text = part(lock, "apart")
 
     path = write_lock(text, tmp_path)
 
@@ -79,10 +91,24 @@ def test_a_lock_s_part_is_written_under_its_digest(tmp_path: Path, lock: Path) -
     assert write_lock(LOCK, tmp_path) != path
 
 
-def test_the_lock_has_what_the_recipes_name_and_the_recipes_name_all_that_it_is_made_from() -> None:
-    recipes = load_recipes(WORKSPACE.recipes, WORKSPACE.patches)
-    for recipe in recipes:
+def test_the_locks_have_what_the_recipes_name() -> None:
+    for recipe in load_recipes(WORKSPACE.recipes, WORKSPACE.patches):
         assert set(recipe.build.requires) <= set(names(build_lock(recipe.build.requires)))
+        wanted = recipe.suite.requires if recipe.suite else ()
+        assert {*wanted, "pytest", "pluggy"} <= set(names(suite_lock(wanted)))
 
-    text = BUILD_REQUIREMENTS.read_text(encoding="utf-8")
-    assert "".join(pin.text for pin in read_lock(text)).count("==") >= len(names(text))
+
+def test_a_suite_does_not_get_what_another_imports() -> None:
+    assert {"distro", "psutil"} & set(names(suite_lock(["distro"]))) == {"distro"}
+
+
+def test_every_entry_of_the_locks_is_named_or_says_who_needs_it() -> None:
+    """Without that, what a project needs would be left out."""
+    recipes = load_recipes(WORKSPACE.recipes, WORKSPACE.patches)
+    named = {name for recipe in recipes for name in recipe.build.requires}
+    named |= {name for recipe in recipes if recipe.suite for name in recipe.suite.requires}
+    for lock in (BUILD_REQUIREMENTS, SUITE_REQUIREMENTS):
+        lines = lock.with_suffix(".in").read_text(encoding="utf-8").splitlines()
+        here = {line.split("=")[0].split()[0] for line in lines if not line.startswith("#")}
+        for pin in read_lock(lock.read_text(encoding="utf-8")):
+            assert pin.needed_by or pin.name in named | here, pin.name

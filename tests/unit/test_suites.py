@@ -331,7 +331,7 @@ def test_a_comparison_survives_json() -> None:
     baseline = result(a=GOOD, b=BAD, c=GOOD, d=BAD, e=SKIP, f=GOOD)
     patched = result(a=BAD, b=GOOD, c=BAD, d=Ending.TIMED_OUT, e=SKIP, f=leaks)
     again = [(result(a=GOOD, b=BAD, c=GOOD, f=GOOD), result(a=BAD, b=GOOD, c=GOOD, f=leaks))]
-    part = replace(PART, expects_defect=(replace(OUTDATED, tests=("f",)),))
+    part = replace(PART, expects_defect=(OUTDATED.model_copy(update={"tests": ("f",)}),))
     found = compared(baseline, patched, again, part)
 
     assert found.newly_failing

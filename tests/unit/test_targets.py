@@ -55,14 +55,14 @@ def test_what_a_limit_is_about() -> None:
         served=("cp314t-win_amd64", "cp314t-win_arm64"),
         unproven=(Limit(targets=("*-win_*",), reason="why not proven"),),
         excluded=(
-            Limit(targets=("*_arm64",), reason="why not", releases=SpecifierSet("<2")),
-            Limit(targets=("cp315t-*",), reason="too new"),
+            Limit(targets=("*_arm64",), reason="why not here", releases=SpecifierSet("<2")),
+            Limit(targets=("cp315t-*",), reason="is too new"),
         ),
     )
 
     assert known.of_release("1.0") == ("cp314t-win_amd64",)
     assert known.of_release("2.0") == known.served
-    assert known.why_excluded("cp314t-win_arm64", "1.0") == "why not"
+    assert known.why_excluded("cp314t-win_arm64", "1.0") == "why not here"
     assert known.why_excluded("cp314t-win_arm64", "2.0b1") == ""
     assert known.why_unproven("cp314t-win_amd64", "1.0") == "why not proven"
     assert "cp314t-manylinux_x86_64" in known.unmentioned("1.0")
@@ -74,17 +74,21 @@ def test_what_a_limit_is_about() -> None:
     [
         (Targets(served=()), "build.targets: names no target"),
         (
-            Targets(served=("a-b",), unproven=(Limit(targets=("c-*",), reason=""),)),
+            Targets(served=("a-b",), unproven=(Limit(targets=("c-*",), reason="for this test"),)),
             "build.unproven.0.targets: 'c-*' fits no target",
         ),
         (
-            Targets(served=("a-b",), excluded=(Limit(targets=("a-b",), reason="not here"),)),
+            Targets(
+                served=("a-b",), excluded=(Limit(targets=("a-b",), reason="not here, either"),)
+            ),
             "build.targets: a-b is excluded for every release; take it out",
         ),
         (
             Targets(
                 served=("a-b", "c-d"),
-                excluded=(Limit(targets=("a-b",), reason="", releases=SpecifierSet("<1")),),
+                excluded=(
+                    Limit(targets=("a-b",), reason="for this test", releases=SpecifierSet("<1")),
+                ),
             ),
             "build.excluded.0.releases: <1 fits no release",
         ),

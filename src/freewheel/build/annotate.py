@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from email.parser import HeaderParser
 from pathlib import Path
@@ -19,6 +19,7 @@ from freewheel.base import archives
 from freewheel.base.errors import BuildError
 from freewheel.base.members import ArchiveError
 from freewheel.base.wheel_archive import open_wheel
+from freewheel.build.grafts import Grafted
 from freewheel.build.patches import Patch
 from freewheel.build.wheel import Wheel
 from freewheel.machine.image import BuilderImage
@@ -56,12 +57,13 @@ def annotate(
     image: BuilderImage,
     requirements: str,
     publisher: Path,
+    grafts: Sequence[Grafted] = (),
 ) -> Wheel:
     """The wheel with its SBOM and with what it says to people, packed into ``directory``.
 
     A baseline is upstream's own, so nothing is added to it. ``requirements`` is the text of
-    the lock of its build requirements, ``publisher`` the file that names who publishes. Raises
-    BuildError.
+    the lock of its build requirements, ``publisher`` the file that names who publishes,
+    ``grafts`` what the repair brought in. Raises BuildError.
     """
     path = directory / wheel.path.name
     added: dict[str, bytes] = {}
@@ -73,6 +75,7 @@ def annotate(
             image=image,
             requirements=requirements,
             publisher=read_publisher(publisher),
+            grafts=grafts,
         )
     archives.repack_wheel(wheel.path, path, epoch=wheel.release.source_date_epoch, added=added)
     return replace(wheel, path=path)
@@ -103,6 +106,7 @@ def _annotations(
     image: BuilderImage,
     requirements: str,
     publisher: Publisher,
+    grafts: Sequence[Grafted],
 ) -> dict[str, bytes]:
     """The members that come into the wheel, by name."""
     # Imported where a wheel is made: a build that finds nothing to do need not wait for it.
@@ -118,7 +122,9 @@ def _annotations(
         series=tuple(series),
         requirements=requirements,
         image=image,
+        grafts=tuple(grafts),
     )
+    licences = {f"{graft.owner.package}/copyright": graft.owner.licence for graft in grafts}
     member = f"{directory}/{sbom.MEMBER}"
     plain = str(header["Description-Content-Type"] or "").startswith("text/plain")
     told = introduction(wheel, series, publisher, sbom=member, markup=not plain)
@@ -127,7 +133,8 @@ def _annotations(
         urls[REPORT_LABEL] = publisher.url
     return {
         member: sbom.make(contents).encode(),
-        f"{directory}/METADATA": annotated_metadata(metadata, urls, told).encode(),
+        f"{directory}/METADATA": annotated_metadata(metadata, urls, told, licences).encode(),
+        **{f"{directory}/licenses/{name}": text.encode() for name, text in licences.items()},
     }
 
 
@@ -171,9 +178,12 @@ def introduction(
     return "\n\n".join(filter(None, [what, "\n".join(defects), where]))
 
 
-def annotated_metadata(metadata: str, urls: Mapping[str, str], introduction: str) -> str:
+def annotated_metadata(
+    metadata: str, urls: Mapping[str, str], introduction: str, licences: Iterable[str] = ()
+) -> str:
     """METADATA with ``urls`` (by label) after its own and ``introduction`` above its description.
 
+    ``licences`` are files below .dist-info/licenses that are listed in addition.
     All else stays as it is. Raises BuildError where the result would not be valid core metadata.
     """
     fields, _, description = metadata.replace("\r\n", "\n").partition("\n\n")
@@ -185,6 +195,7 @@ def annotated_metadata(metadata: str, urls: Mapping[str, str], introduction: str
         )
     at = _after_urls(lines)
     lines[at:at] = [f"Project-URL: {label}, {url}" for label, url in urls.items()]
+    lines += [f"License-File: {name}" for name in licences]
     annotated = "\n".join([*lines, "", introduction, "", description.lstrip("\n")])
     try:
         Metadata.from_email(annotated, validate=True)

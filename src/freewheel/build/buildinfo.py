@@ -29,7 +29,14 @@ _TARGET = re.compile(r"cp\d+t?-[a-z]+_[a-z0-9_]+\Z")
 # change without a new build.
 _PIPELINE = (
     *("base/archives", "base/git", "base/members", "base/tars", "base/wheel_archive", "base/zips"),
-    *("build/annotate", "build/check", "build/importing", "build/patches", "build/sbom"),
+    *(
+        "build/annotate",
+        "build/grafts",
+        "build/check",
+        "build/importing",
+        "build/patches",
+        "build/sbom",
+    ),
     *("build/sdist", "build/source", "build/static_checks", "build/wheel"),
 )
 _TOOLS = ("build", "cibuildwheel", "cyclonedx-python-lib")
@@ -170,6 +177,7 @@ def _recipe_digest(recipe: Recipe, release: Release) -> str:
         "import-name": recipe.import_name,
         "version": [place.model_dump() for place in recipe.build.version],
         "generated": recipe.build.generated,
+        "system packages": recipe.build.system_packages.model_dump(),
         "pure": recipe.build.pure,
         "grafts": [graft.model_dump() for graft in recipe.build.grafts],
         "epoch": release.source_date_epoch,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from freewheel.base import console, files, git, trouble
 from freewheel.base.console import Board
-from freewheel.base.errors import BusyError, FreewheelError
+from freewheel.base.errors import BuildError, BusyError, FreewheelError
 from freewheel.base.workspace import Workspace
 from freewheel.build import (
     annotate,
@@ -28,7 +28,9 @@ from freewheel.build import (
     wheel,
 )
 from freewheel.build import known_good as known
+from freewheel.build.grafts import Grafted, find_grafts
 from freewheel.build.job import Job
+from freewheel.machine import layer
 from freewheel.machine.engine import find_engine, remove_leftovers
 from freewheel.machine.image import (
     BuilderImage,
@@ -37,6 +39,7 @@ from freewheel.machine.image import (
     native_builder,
 )
 from freewheel.machine.interpreter import Interpreter, find_interpreter
+from freewheel.machine.layer import find_or_make_layer
 from freewheel.machine.requirements import build_lock, fetch_requirements, write_lock
 from freewheel.recipe.pythons import python_of
 from freewheel.recipe.targets import in_container, runs_here
@@ -154,9 +157,7 @@ def _look(workspace: Workspace, job: Job) -> Outcome:
     )
     if record is None:
         return Outcome(job=job)
-    changed = buildinfo.changed(
-        record.inputs, _inputs_of(job), images=acceptable_identities(job.target)
-    )
+    changed = buildinfo.changed(record.inputs, _inputs_of(job), images=_images(job))
     if changed:
         return Outcome(job=job, changed=tuple(changed))
     found = _recall(job, record)
@@ -168,6 +169,12 @@ def _look(workspace: Workspace, job: Job) -> Outcome:
     index.attach(workspace.simple, record.project, record.wheel, buildinfo.SUFFIX)
     known_good = _judge(workspace, record)
     return Outcome(job=job, wheel=found, known_good=known_good, fresh=True)
+
+
+def _images(job: Job) -> list[str]:
+    """The identities of the images that the wheel may have been built in."""
+    packages = job.recipe.build.system_packages
+    return [layer.identity(base, packages) for base in acceptable_identities(job.target)]
 
 
 def _recall(job: Job, record: buildinfo.Record) -> check.VerifiedWheel | check.BaselineWheel | None:
@@ -234,6 +241,14 @@ def _ready_builder(workspace: Workspace, target: str, board: Board) -> _Builder:
         return _Builder(container=container, image=image, place=find_interpreter(workspace, python))
 
 
+def _grafts(ready: _Prepared, builder: _Builder, built: wheel.Wheel) -> tuple[Grafted, ...]:
+    """What was grafted into the wheel, by the image's own word."""
+    if builder.container is None:
+        return ()
+    owner = partial(layer.owner_of, builder.container.engine, builder.image)
+    return find_grafts(built.path, ready.job.recipe.build.grafts, owner)
+
+
 def _requirements(workspace: Workspace, job: Job) -> Path:
     """The directory of build requirements for a container; for a native build, their lock."""
     if not in_container(job.target):
@@ -245,10 +260,29 @@ def _lock(job: Job) -> str:
     return build_lock(job.recipe.build.requires)
 
 
+def _with_packages(workspace: Workspace, job: Job, builder: _Builder, board: Board) -> _Builder:
+    """The builder with the system packages that the recipe names."""
+    packages = job.recipe.build.system_packages
+    if not packages:
+        return builder
+    if builder.container is None:
+        raise BuildError(
+            f"{job.title}: build.system-packages needs a container",
+            hint=f"exclude {job.target} in {job.recipe.path.name}",
+        )
+    engine = builder.container.engine
+    with board.stage(job.title, "system packages"):
+        image = find_or_make_layer(workspace, engine, builder.image, packages)
+    container = wheel.Container(engine=engine, image=image)
+    place = builder.place if isinstance(builder.place, Interpreter) else container
+    return _Builder(container=container, image=image, place=place)
+
+
 def _finish(workspace: Workspace, ready: _Prepared, builder: _Builder, board: Board) -> Outcome:
     """build, annotate, verify, and the way out of quarantine."""
     job = ready.job
     started = time.monotonic()
+    builder = _with_packages(workspace, job, builder, board)
     with board.stage(job.title, "wheel"):
         built = wheel.build_wheel(
             ready.sdist,
@@ -267,6 +301,7 @@ def _finish(workspace: Workspace, ready: _Prepared, builder: _Builder, board: Bo
             files.empty_directory(ready.scratch / "annotated"),
             image=builder.image,
             requirements=_lock(job),
+            grafts=_grafts(ready, builder, built),
             publisher=buildinfo.PUBLISHER,
         )
     with board.stage(job.title, "check"):

@@ -35,15 +35,18 @@ from packageurl import PackageURL
 
 from freewheel.base.errors import BuildError
 from freewheel.build import patches
+from freewheel.build.grafts import Grafted
 from freewheel.machine.image import BuilderImage
 from freewheel.machine.requirements import read_lock
-from freewheel.recipe.recipe import Recipe, Release, Vendored
+from freewheel.recipe.building import Vendored
+from freewheel.recipe.recipe import Recipe, Release
 
 MEMBER = "sboms/freewheel.cdx.json"  # below .dist-info (PEP 770)
 # Names of properties. The role says what a component is to the wheel.
 ROLE, PATH = "freewheel:role", "freewheel:path"
 IDENTITY, ORIGIN = "freewheel:identity", "freewheel:origin"
 MANIFEST = "freewheel:manifest-sha256"
+GRAFTED = "grafted library"
 VENDORED, REQUIREMENT, TOOL, IMAGE = "vendored", "build requirement", "build tool", "builder image"
 _TOOLS = ("build", "cibuildwheel")
 _SPECIFICATIONS = {
@@ -68,6 +71,7 @@ class Contents:
     series: tuple[patches.Patch, ...]
     requirements: str
     image: BuilderImage
+    grafts: tuple[Grafted, ...] = ()
 
 
 def make(contents: Contents) -> str:
@@ -119,7 +123,11 @@ def _strangers(document: dict[str, Any], project: str, version: str) -> Iterator
 
 def _bom(contents: Contents) -> Bom:
     main = _wheel(contents)
-    parts = [*map(_vendored, contents.release.vendored), *_build_components(contents)]
+    parts = [
+        *map(_vendored, contents.release.vendored),
+        *(_grafted(graft, contents.image) for graft in contents.grafts),
+        *_build_components(contents),
+    ]
     bom = Bom(
         serial_number=uuid.UUID(int=0),
         metadata=BomMetaData(
@@ -226,6 +234,27 @@ def _vendored(part: Vendored) -> Component:
         properties=[
             Property(name=ROLE, value=VENDORED),
             Property(name=PATH, value=str(part.path)),
+        ],
+    )
+
+
+def _grafted(graft: Grafted, image: BuilderImage) -> Component:
+    """A shared library of the image's distribution, which the repair copied into the wheel."""
+    owner = graft.owner
+    return Component(
+        name=owner.package,
+        version=owner.version,
+        type=ComponentType.LIBRARY,
+        scope=ComponentScope.REQUIRED,
+        purl=PackageURL.from_string(owner.purl),
+        # One package may have several libraries.
+        bom_ref=f"{owner.purl}#{graft.library}",
+        hashes=[_sha256(graft.sha256)],
+        licenses=[LicenseExpression(graft.licence)],
+        properties=[
+            Property(name=ROLE, value=GRAFTED),
+            Property(name=PATH, value=graft.member),
+            Property(name=ORIGIN, value=image.identity),
         ],
     )
 

@@ -16,7 +16,7 @@ from freewheel.build.sdist import Sdist
 from freewheel.machine.engine import Engine
 from freewheel.machine.image import BuilderImage
 from freewheel.recipe.building import Build
-from freewheel.recipe.pythons import DEFAULT, Python
+from freewheel.recipe.pythons import DEFAULT, Python, python_of
 from freewheel.recipe.recipe import Recipe, Release
 from freewheel.recipe.targets import built_here, own_target
 
@@ -180,7 +180,6 @@ def _build_pure(
     engine = container.engine
     told = _container_environment(sdist, build)
     settings = (f"--config-setting={name}={value}" for name, value in build.settings())
-    abi = target.partition("-")[0]
     container_id = engine.call(
         *("create", "--network=none", *engine.create_args),
         *(f"--env={name}={value}" for name, value in told.items()),
@@ -188,7 +187,7 @@ def _build_pure(
         f"--volume={requirements}:{_REQUIREMENTS}:ro",
         *("--entrypoint=sh", container.image.reference, "-euc", _UNPACK_AND_BUILD, "sh"),
         *(
-            f"/opt/python/{abi.removesuffix('t')}-{abi}/bin/python",
+            f"{python_of(target).prefix}/bin/python",
             "-m",
             "build",
             "--wheel",

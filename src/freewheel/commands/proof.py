@@ -20,6 +20,7 @@ from freewheel.machine.tsan import why_not_here
 from freewheel.proof import cases, form, proving, report, soaking
 from freewheel.proof.cases import Case
 from freewheel.proof.form import Figure, Ratio, Tally
+from freewheel.proof.programs import load_programs
 from freewheel.proof.proving import Proof
 from freewheel.proof.races import sanitizer
 from freewheel.proof.races.reports import Origin
@@ -248,6 +249,8 @@ def soak(
     process.end_by_sigterm()
     workspace = find_workspace()
     jobs = selection.plan(workspace, choice, baseline=False)
+    for job in jobs:  # a mistake in a program is reported before anything is built
+        load_programs(workspace.probes, job.recipe.name)
     with console.Board() as board:
         outcomes = _built(pipeline.build(workspace, jobs, board))
         wheels = [

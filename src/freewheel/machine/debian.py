@@ -10,7 +10,7 @@ import platform
 import shutil
 import sys
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -201,6 +201,38 @@ def download(path: str, *, sha256: str, target: Path) -> bool:
             return True
     partial.unlink(missing_ok=True)
     return False
+
+
+def download_packages(names: Sequence[str], directory: Path, *, status: Path) -> tuple[Path, ...]:
+    """Download the packages with all that they need, but for what ``status`` says is installed.
+
+    ``status`` is a file as dpkg keeps it. apt checks what it downloads by its signed lists. Raises
+    CommandFailed.
+    """
+    (directory / "partial").mkdir(parents=True, exist_ok=True)
+    argv = [
+        *("apt-get", "install", "--yes", "--no-install-recommends", "--download-only"),
+        *("--option", f"Dir::State::status={status}"),
+        *("--option", f"Dir::Cache::archives={directory}", "--option", "Debug::NoLocking=true"),
+        *names,
+    ]
+    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+    if process.run(argv, env=quiet, timeout=_APT_TIMEOUT, check=False).returncode != 0:
+        update()
+        process.run(argv, env=quiet, timeout=_APT_TIMEOUT)
+    shutil.rmtree(directory / "partial")
+    return tuple(sorted(directory.glob("*.deb")))
+
+
+def copyright_of(package: Path) -> Iterator[tuple[str, str]]:
+    """The name of a package file, with what it says of its licence where it does."""
+    name = package.name.partition("_")[0]
+    unpacked = package.with_suffix("")
+    process.run(["dpkg-deb", "--extract", package, unpacked], timeout=_DOWNLOAD_TIMEOUT)
+    told = unpacked / "usr" / "share" / "doc" / name / "copyright"
+    if told.is_file() and told.resolve().is_relative_to(unpacked.resolve()):
+        yield name, told.read_text(encoding="utf-8", errors="replace")
+    shutil.rmtree(unpacked)
 
 
 def make_base(packages: Sequence[str], target: Path, *, log: Path) -> None:

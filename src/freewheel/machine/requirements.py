@@ -19,6 +19,7 @@ from freewheel.base.errors import CommandFailed, FetchError
 from freewheel.base.workspace import PINS
 
 BUILD_REQUIREMENTS = PINS / "build-requirements.txt"
+SUITE_REQUIREMENTS = PINS / "suites.txt"
 _PLATFORMS = {
     # glibc of the target, newest first: a build requirement may use what the image can load.
     "manylinux": ("manylinux_2_28", "manylinux_2_17", "manylinux2014"),
@@ -63,20 +64,34 @@ def _entries(text: str) -> Iterator[Pin]:
             )
 
 
-def build_lock(names: Iterable[str], lock: Path = BUILD_REQUIREMENTS) -> str:
-    """The part of the lock that has those projects and all that they need: a lock of its own.
+def build_lock(names: Iterable[str]) -> str:
+    """What a recipe names in ``build.requires``, and all that it needs: a lock of its own."""
+    return part_of(BUILD_REQUIREMENTS, names, key="build.requires")
 
-    Raises FetchError that names what the lock does not have.
+
+def suite_lock(names: Iterable[str]) -> str:
+    """What a suite is run with, what a recipe names in ``suite.requires``, and all they need."""
+    common = (
+        line.split()[0]
+        for line in SUITE_REQUIREMENTS.with_suffix(".in").read_text("utf-8").splitlines()
+        if not line.startswith("#")
+    )
+    return part_of(SUITE_REQUIREMENTS, (*common, *names), key="suite.requires")
+
+
+def part_of(lock: Path, names: Iterable[str], *, key: str) -> str:
+    """The part of a lock that has those projects and all that they need: a lock of its own.
+
+    Raises FetchError that names what the lock does not have; ``key`` is what asks for it.
     """
     pins = read_lock(lock.read_text(encoding="utf-8"))
     wanted = set(names)
     known = {pin.name for pin in pins}
     if wanted - known:
         raise FetchError(
-            f"build.requires names what {lock.name} does not pin",
+            f"{key} names what {lock.name} does not pin",
             problems=[_unknown(name, known) for name in sorted(wanted - known)],
-            hint=f"add it to {lock.with_suffix('.in').name} in src/freewheel/pins/ and run "
-            "`nox -s update-pins -- --keep`",
+            hint="correct the name, or let `nox -s update-pins -- --keep` add it to the lock",
         )
     chosen = _with_needs(wanted, {pin.name: pin.needed_by for pin in pins})
     return "".join(pin.text for pin in pins if pin.name in chosen)

@@ -10,24 +10,18 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, TypedDict
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-)
+from packaging.specifiers import SpecifierSet
+from pydantic import AfterValidator, Field, StringConstraints, ValidationError
 
 from freewheel.base import files
 from freewheel.base.errors import ProbeError
+from freewheel.recipe.tables import Many, Sentence, Some, Specifiers, Table, describe, read
 
 
 class Outcome(StrEnum):
@@ -59,7 +53,6 @@ EXIT_CODES = {
 
 LOAD = Path(__file__).with_name("load.py")
 _MAIN = 'if __name__ == "__main__":'
-_KINDS = ("probe", "stress", "benchmark")
 Use = Literal["supported", "misuse"]
 Need = Literal["postgresql"]
 
@@ -166,14 +159,6 @@ class Programs:
 # ------------------------------------------------------------------------- the shape of the table
 
 
-def _specifiers(value: str) -> str:
-    try:
-        SpecifierSet(value)
-    except InvalidSpecifier as error:
-        raise ValueError(f"must be version specifiers, such as '>=3.4,<=3.5.6': {error}") from error
-    return value
-
-
 def _failure(value: str) -> str:
     failures = [
         str(o) for o in Outcome if o not in (Outcome.PASS, Outcome.UNCLEAR, Outcome.NOT_RUN)
@@ -183,55 +168,52 @@ def _failure(value: str) -> str:
     return value
 
 
-Sentence = Annotated[str, StringConstraints(min_length=1, max_length=120, pattern=r"^[^\n]+$")]
-Specifiers = Annotated[str, AfterValidator(_specifiers)]
 Failure = Annotated[str, AfterValidator(_failure)]
 _CaseName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        alias_generator=lambda name: name.replace("_", "-"),
-    )
+class _ProgramTable(Table):
     title: Sentence
     use: Use
-    needs: list[Need] = []
+    needs: Many[Need] = ()
     seconds: Seconds
     memory: Annotated[int, Field(ge=0)] = 4096
     exclusive: bool = False
 
 
-class _Runs(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+class _Runs(Table):
     baseline: Annotated[int, Field(ge=1)]
     patched: Annotated[int, Field(ge=1)]
 
 
-class _ProbeTable(_Table):
+class _ProbeTable(_ProgramTable):
     defect: Annotated[str, StringConstraints(pattern=r"^[A-Z]{1,3}[0-9]+[A-Z]?$")]
     releases: Specifiers
     pythons: Specifiers  # from above the table
     passes: Sentence
-    fails_by: Annotated[list[Failure], Field(min_length=1)]
+    fails_by: Some[Failure]
     runs: _Runs
 
 
-class _Work(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+class _Work(Table):
     quick: Seconds
     full: Seconds
 
 
-class _StressTable(_Table):
+class _StressTable(_ProgramTable):
     work: _Work
 
 
-class _BenchmarkTable(_Table):
+class _BenchmarkTable(_ProgramTable):
     cases: Annotated[dict[_CaseName, Sentence], Field(min_length=1)]
+
+
+_TABLES: Mapping[str, type[_ProbeTable | _StressTable | _BenchmarkTable]] = {
+    "probe": _ProbeTable,
+    "stress": _StressTable,
+    "benchmark": _BenchmarkTable,
+}
 
 
 # ------------------------------------------------------------------------------------- loading
@@ -274,19 +256,26 @@ def _load(path: Path, project: str) -> Probe | Stress | Benchmark:
     pythons = declared.get("requires-python", "") if isinstance(declared, dict) else ""
     for name in ("tool", "freewheel"):
         declared = declared.get(name) if isinstance(declared, dict) else None
-    if not isinstance(declared, dict) or len(declared.keys() & _KINDS) != 1:
-        kinds = ", ".join(f"[tool.freewheel.{kind}]" for kind in _KINDS)
+    if not isinstance(declared, dict) or len(declared.keys() & _TABLES.keys()) != 1:
+        kinds = ", ".join(f"[tool.freewheel.{kind}]" for kind in _TABLES)
         raise _invalid([f"{where}: needs one of {kinds}, and no other"])
+    (kind,) = declared.keys() & _TABLES.keys()
     try:
-        if "probe" in declared:
-            table = {**declared["probe"], "pythons": pythons}
-            return _to_probe(path, project, _ProbeTable.model_validate(table))
-        if "stress" in declared:
-            return _to_stress(path, project, _StressTable.model_validate(declared["stress"]))
-        measured = _BenchmarkTable.model_validate(declared["benchmark"])
-        return Benchmark(**_common(path, project, measured), cases=measured.cases)
+        raw = declared[kind]
+        if kind == "probe" and isinstance(raw, dict):
+            raw = {**raw, "pythons": pythons}
+        table = read(_TABLES[kind], raw)
     except ValidationError as error:
-        raise _invalid([f"{where}: {problem}" for problem in _described(error)]) from error
+        raise _invalid(
+            [f"{where}: {problem}" for problem in describe(error, _TABLES[kind])]
+        ) from error
+    match table:
+        case _ProbeTable():
+            return _to_probe(path, project, table)
+        case _StressTable():
+            return _to_stress(path, project, table)
+        case _:
+            return Benchmark(**_common(path, project, table), cases=table.cases)
 
 
 class _Common(TypedDict):
@@ -300,13 +289,13 @@ class _Common(TypedDict):
     exclusive: bool
 
 
-def _common(path: Path, project: str, table: _Table) -> _Common:
+def _common(path: Path, project: str, table: _ProgramTable) -> _Common:
     return {
         "path": path,
         "project": project,
         "title": table.title,
         "use": table.use,
-        "needs": tuple(table.needs),
+        "needs": table.needs,
         "seconds": table.seconds,
         "memory": table.memory,
         "exclusive": table.exclusive,
@@ -319,8 +308,8 @@ def _to_probe(path: Path, project: str, table: _ProbeTable) -> Probe:
     return Probe(
         **_common(path, project, table),
         defect=table.defect,
-        releases=SpecifierSet(table.releases),
-        pythons=SpecifierSet(table.pythons),
+        releases=table.releases,
+        pythons=table.pythons,
         passes=table.passes,
         fails_by=tuple(map(Outcome, table.fails_by)),
         baseline_runs=table.runs.baseline,
@@ -334,11 +323,6 @@ def _to_stress(path: Path, project: str, table: _StressTable) -> Stress:
         quick_seconds=table.work.quick,
         full_seconds=table.work.full,
     )
-
-
-def _described(error: ValidationError) -> Iterator[str]:
-    for item in error.errors():
-        yield f"{'.'.join(map(str, item['loc']))}: {item['msg']}"
 
 
 def _invalid(problems: Sequence[str]) -> ProbeError:

@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
-from packaging.utils import canonicalize_name
 from packaging.version import Version
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from freewheel.recipe.tables import Many, Table, TreePath, Variable
+from freewheel.recipe.tables import Many, PackageUrl, ProjectName, Table, TreePath, Variable, Word
 
 # What the pipeline sets itself, so that equal inputs give equal bytes, offline.
 _OURS = frozenset(
@@ -20,12 +19,6 @@ _OUR_PREFIXES = ("CIBW_", "PIP_", "UV_")
 _MARKS = ("{version}", "{major}", "{minor}", "{micro}")
 
 
-def _canonical(value: str) -> str:
-    if canonicalize_name(value) != value:
-        raise ValueError(f"must be in normalised form: {canonicalize_name(value)!r}")
-    return value
-
-
 def _spdx(value: str) -> str:
     try:
         return canonicalize_license_expression(value)
@@ -33,7 +26,6 @@ def _spdx(value: str) -> str:
         raise ValueError(f"must be an SPDX licence expression: {error}") from error
 
 
-ProjectName = Annotated[str, StringConstraints(min_length=1), AfterValidator(_canonical)]
 PackageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+.-]*$")]
 Licence = Annotated[str, AfterValidator(_spdx)]
 Option = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\s=]+$")]
@@ -88,6 +80,19 @@ def _fill(pattern: str, version: str) -> str:
             f"{pattern!r}: {{version}}, {{major}}, {{minor}} and {{micro}} are filled in; "
             "other braces are written twice"
         ) from error
+
+
+class Vendored(Table):
+    """A part of another project that lies in the source tree at ``path`` and gets into the wheel.
+
+    ``licence`` is an SPDX expression; ``purl`` a package URL, by which advisories are found, or "".
+    """
+
+    name: Word
+    version: Word
+    licence: Licence
+    path: TreePath
+    purl: PackageUrl = ""
 
 
 class SystemPackages(Table):

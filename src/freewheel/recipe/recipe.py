@@ -2,46 +2,42 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, get_args
+from pathlib import Path
+from typing import Annotated
 
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     StringConstraints,
     ValidationError,
 )
 
 from freewheel.base.errors import RecipeError
-from freewheel.recipe.building import Build, Licence, ProjectName
+from freewheel.recipe.building import Build, Vendored
 from freewheel.recipe.suite import Suite, SuiteTable, to_suite
-from freewheel.recipe.tables import STRICT, ImportName, Many, TreePath
-from freewheel.recipe.targets import CANDIDATES, Limit, LimitTable, Targets, to_limits
+from freewheel.recipe.tables import (
+    Digest,
+    ImportName,
+    Many,
+    PatchName,
+    ProjectName,
+    Table,
+    Target,
+    Url,
+    describe,
+    nearest,
+    read,
+)
+from freewheel.recipe.targets import CANDIDATES, Limit, Targets
 from freewheel.recipe.targets import problems as target_problems
 
 # ---------------------------------------------------------------------- what a recipe hands over
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Vendored:
-    """A part of another project that lies in the source tree at ``path`` and gets into the wheel.
-
-    ``licence`` is an SPDX expression; ``purl`` a package URL, by which advisories are found, or "".
-    """
-
-    name: str
-    version: str
-    licence: str
-    path: PurePosixPath
-    purl: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +99,7 @@ class Recipe:
         carried = [release.version for release in self.releases]
         raise RecipeError(
             f"{self.path.name}: no release {version!r} in [releases]",
-            hint=f"use {_nearest(version, carried) or carried[0]}; "
+            hint=f"use {nearest(version, carried) or carried[0]}; "
             f"the recipe carries {', '.join(carried)}",
         )
 
@@ -124,50 +120,32 @@ def _toml_datetime(value: object) -> object:
     return value
 
 
-Sentence = Annotated[str, StringConstraints(min_length=1, max_length=80, pattern=r"^[^\n]+$")]
-Url = Annotated[str, StringConstraints(pattern=r"^https://")]
-Target = Annotated[str, StringConstraints(pattern=r"^cp\d+t?-[a-z]+_[a-z0-9_]+$")]
-Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Summary = Annotated[str, StringConstraints(min_length=1, max_length=80, pattern=r"^[^\n]+$")]
 Moment = Annotated[datetime, BeforeValidator(_toml_datetime), AfterValidator(_utc)]
-Word = Annotated[str, StringConstraints(pattern=r"^\S+$")]
-PackageUrl = Annotated[str, StringConstraints(pattern=r"^pkg:[a-z]+/\S+@\S+$")]
-PatchName = Annotated[str, StringConstraints(pattern=r"^\d{4}-[a-z0-9]+(-[a-z0-9]+)*\.patch$")]
 
 
-class _Table(BaseModel):
-    model_config = STRICT
-
-
-class _ProjectTable(_Table):
+class _ProjectTable(Table):
     name: ProjectName
-    summary: Sentence
+    summary: Summary
     import_name: ImportName
     source_url: Url
 
 
 class _BuildTable(Build):
     targets: Many[Target]
-    unproven: Many[LimitTable] = ()
-    excluded: Many[LimitTable] = ()
+    unproven: Many[Limit] = ()
+    excluded: Many[Limit] = ()
 
 
-class _VendoredTable(_Table):
-    name: Word
-    version: Word
-    licence: Licence
-    path: TreePath
-    purl: PackageUrl | None = None
-
-
-class _ReleaseTable(_Table):
+class _ReleaseTable(Table):
     sha256: Digest
     released: Moment
     revision: int
-    patches: list[PatchName]
-    vendored: list[_VendoredTable] = []
+    patches: Many[PatchName]
+    vendored: Many[Vendored] = ()
 
 
-class _RecipeFile(_Table):
+class _RecipeFile(Table):
     project: _ProjectTable
     build: _BuildTable
     suite: SuiteTable | None = None
@@ -204,9 +182,9 @@ def load_recipe(path: Path, patches: Path) -> Recipe:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise _invalid([f"{path.name}: not valid TOML: {error}"]) from error
     try:
-        table = _RecipeFile.model_validate(raw, by_alias=True, by_name=False)
+        table = read(_RecipeFile, raw)
     except ValidationError as error:
-        problems = [f"{path.name}: {_describe(item)}" for item in error.errors()]
+        problems = [f"{path.name}: {problem}" for problem in describe(error, _RecipeFile)]
         raise _invalid(problems) from error
     recipe = _to_recipe(path, table, patches)
     problems = [f"{path.name}: {problem}" for problem in _semantic_problems(recipe, patches)]
@@ -221,10 +199,10 @@ def choose_recipe(recipes: Sequence[Recipe], name: str) -> Recipe:
         if recipe.name == canonicalize_name(name):
             return recipe
     names = [recipe.name for recipe in recipes]
-    nearest = _nearest(name, names)
+    meant = nearest(name, names)
     raise RecipeError(
         f"no recipe for {name!r}",
-        hint=(f"did you mean {nearest}? " if nearest else "") + f"there are {', '.join(names)}",
+        hint=(f"did you mean {meant}? " if meant else "") + f"there are {', '.join(names)}",
     )
 
 
@@ -246,7 +224,7 @@ def _to_recipe(path: Path, table: _RecipeFile, patches: Path) -> Recipe:
             patches=tuple(
                 patches / table.project.name / version / name for name in release.patches
             ),
-            vendored=tuple(_to_vendored(part) for part in release.vendored),
+            vendored=release.vendored,
         )
         for version, release in table.releases.items()
     ]
@@ -264,23 +242,11 @@ def _to_recipe(path: Path, table: _RecipeFile, patches: Path) -> Recipe:
 
 
 def _to_targets(build: _BuildTable) -> Targets:
-    excluded = to_limits(build.excluded)
+    excluded = build.excluded
     if build.pure:
         others = tuple(target for target in CANDIDATES if target not in build.targets)
         excluded += (Limit(targets=others, reason="its one wheel is for every platform"),)
-    return Targets(
-        served=tuple(build.targets), unproven=to_limits(build.unproven), excluded=excluded
-    )
-
-
-def _to_vendored(table: _VendoredTable) -> Vendored:
-    return Vendored(
-        name=table.name,
-        version=table.version,
-        licence=table.licence,
-        path=PurePosixPath(table.path),
-        purl=table.purl or "",
-    )
+    return Targets(served=build.targets, unproven=build.unproven, excluded=excluded)
 
 
 def _sort_key(release: Release) -> Version:
@@ -326,9 +292,9 @@ def _release_problems(release: Release) -> Iterable[str]:
     directory = release.patches[0].parent if release.patches else None
     present = set(directory.iterdir()) if directory and directory.is_dir() else set()
     for missing in sorted(listed - present):
-        nearest = _nearest(missing.name, [path.name for path in present - listed])
+        meant = nearest(missing.name, [path.name for path in present - listed])
         yield f"{key}.patches: {missing.name} is listed, but there is no such file" + (
-            f"; did you mean {nearest}?" if nearest else ""
+            f"; did you mean {meant}?" if meant else ""
         )
     for unlisted in sorted(present - listed):
         yield f"{key}.patches: {unlisted.name} lies in {unlisted.parent.name}/, but is not listed"
@@ -340,9 +306,9 @@ def _stray_directories(recipe: Recipe, patches: Path) -> Iterable[str]:
     for found in sorted(directory.iterdir()) if directory.is_dir() else ():
         release = carried.get(found.name)
         if release is None:
-            nearest = _nearest(found.name, list(carried))
+            meant = nearest(found.name, list(carried))
             yield f"releases: patches/{recipe.name}/{found.name} belongs to no release" + (
-                f"; did you mean {nearest}?" if nearest else ""
+                f"; did you mean {meant}?" if meant else ""
             )
         elif not release.patches:
             for unlisted in sorted(found.iterdir()):
@@ -361,50 +327,3 @@ def _invalid(problems: Sequence[str]) -> RecipeError:
         problems=problems,
         hint="mend what is listed and run the command again; docs/recipes.md explains each key",
     )
-
-
-def _describe(item: Mapping[str, Any]) -> str:
-    where = _dotted(item["loc"])
-    match item["type"]:
-        case "extra_forbidden":
-            nearest = _nearest(str(item["loc"][-1]), _keys_at(item["loc"][:-1]))
-            known = ", ".join(_keys_at(item["loc"][:-1]))
-            return f"{where}: unknown key; " + (
-                f"did you mean {nearest}?" if nearest else f"known are {known}"
-            )
-        case "missing":
-            return f"{where}: missing"
-        case "string_pattern_mismatch":
-            return f"{where}: {item['input']!r} does not match {item['ctx']['pattern']}"
-        case "value_error":
-            return f"{where}: {item['ctx']['error']}"
-        case _:
-            return f"{where}: {item['msg'].lower()}, is {item['input']!r}"
-
-
-def _dotted(location: Sequence[str | int]) -> str:
-    parts = [f'"{part}"' if "." in str(part) else str(part) for part in location]
-    return ".".join(parts)
-
-
-def _keys_at(location: Sequence[str | int]) -> list[str]:
-    """The valid keys of the table at that place of a recipe."""
-    model: type[BaseModel] = _RecipeFile
-    for step in location:
-        named = {field.alias or name: field for name, field in model.model_fields.items()}
-        # A step into a list or a dictionary, by index or by release, stays at the same model.
-        if step in named:
-            model = _model_in(named[str(step)].annotation) or model
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
-def _model_in(annotation: object) -> type[BaseModel] | None:
-    """The table in an annotation such as ``list[SomeTable]`` or ``SomeTable | None``."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next(filter(None, map(_model_in, get_args(annotation))), None)
-
-
-def _nearest(name: str, candidates: Sequence[str]) -> str | None:
-    matches = difflib.get_close_matches(name, candidates, n=1, cutoff=0.5)
-    return matches[0] if matches else None

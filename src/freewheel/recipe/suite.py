@@ -4,38 +4,57 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from packaging.specifiers import SpecifierSet
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
-from freewheel.recipe.tables import STRICT, ImportName, Specifiers, TreePath
+from freewheel.recipe.tables import (
+    EVERY,
+    ImportName,
+    Many,
+    Message,
+    ProjectName,
+    Reason,
+    Some,
+    Specifiers,
+    Table,
+    TreePath,
+    Variable,
+    Word,
+)
 
 # The programs for a suite that starts servers of its own; or a server that runs already.
 Need = Literal["postgresql-programs", "postgresql-server"]
+DottedName = Annotated[str, StringConstraints(pattern=r"^\w+(\.\w+)+$")]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class Known(Table):
     """Tests of which something is known, such as why they fail, in the releases that are named.
 
     ``message`` is a pattern that a failure's message must fit.
     """
 
-    tests: tuple[str, ...]
-    reason: str
-    message: str = "*"
-    releases: SpecifierSet = field(default_factory=SpecifierSet)
+    tests: Some[Word]
+    reason: Reason
+    releases: Specifiers = EVERY
+    message: Message = "*"
 
     def matches(self, test: str) -> bool:
         """Whether one of ``tests``, patterns as for file names, fits the identifier of a test."""
         return any(fnmatch.fnmatchcase(test, pattern) for pattern in self.tests)
 
     def fits(self, message: str) -> bool:
+        """Whether a failure with that message is the one that is known."""
         return fnmatch.fnmatchcase(message, self.message)
+
+
+class Expecting(Known):
+    """Tests that expect a defect, and so fail without it, with these words."""
+
+    message: Message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +98,9 @@ class Suite:
     """Upstream's own tests: the directory ``tests`` of the sdist.
 
     It is copied out, so that nothing but the installed wheel can be imported; or, where it is a
-    ``package`` of the wheel itself, run from there. ``seconds`` is the longest that one test may
-    take before it counts as hanging. An ``unprivileged`` suite is not run as root. ``parallel`` is
-    None where no part of it allows that.
+    ``package`` of the wheel itself, run from there. ``requires`` are projects that the tests
+    import. ``seconds`` is the longest that one test may take before it counts as hanging. An
+    ``unprivileged`` suite is not run as root. ``parallel`` is None where no part of it allows that.
     """
 
     tests: PurePosixPath
@@ -90,69 +109,48 @@ class Suite:
     seconds: float
     ordinary: Pass
     parallel: Pass | None
+    requires: tuple[str, ...] = ()
 
 
 # ------------------------------------------------------------------------- the shape of the tables
 
-Reason = Annotated[str, StringConstraints(min_length=10, max_length=160, pattern=r"^[^\n]+$")]
-Pattern = Annotated[str, StringConstraints(min_length=1, pattern=r"^\S+$")]
-Patterns = Annotated[list[Pattern], Field(min_length=1)]
-DottedName = Annotated[str, StringConstraints(pattern=r"^\w+(\.\w+)+$")]
-Variable = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$")]
 
-
-class _Table(BaseModel):
-    model_config = STRICT
-
-
-class KnownTable(_Table):
-    """Why tests are left out, or fail."""
-
-    tests: Patterns
-    reason: Reason
-    releases: Specifiers = ""
-
-
-class OutdatedTable(KnownTable):
-    """Why tests fail that expect a defect, and with which words."""
-
-    message: Annotated[str, StringConstraints(min_length=10, pattern=r"^[^\n]+$")]
-
-
-class ParallelTable(_Table):
+class Parallel(Table):
     """The part of a suite that runs again in several threads."""
 
     threads: Annotated[int, Field(ge=2)]
-    thread_safe_because: Reason | None = None
-    warm_up: DottedName | None = None
-    tests: Patterns
-    needs: list[Need] = []
-    environment: dict[Variable, str] = {}
-    skip: list[KnownTable] = []
-    failing: list[KnownTable] = []
-    expects_defect: list[OutdatedTable] = []
+    thread_safe_because: Reason = ""
+    warm_up: DottedName = ""
+    tests: Some[Word]
+    needs: Many[Need] = ()
+    environment: dict[Variable, str] = Field(default_factory=dict)
+    skip: Many[Known] = ()
+    failing: Many[Known] = ()
+    expects_defect: Many[Expecting] = ()
 
 
-class SuiteTable(_Table):
+class SuiteTable(Table):
     """``[suite]`` of a recipe."""
 
     tests: TreePath
-    package: ImportName | None = None
-    needs: list[Need] = []
+    package: ImportName = ""
+    requires: Many[ProjectName] = ()
+    needs: Many[Need] = ()
     unprivileged: bool = False
     seconds: Annotated[float, Field(gt=0, strict=False)]
-    environment: dict[Variable, str] = {}
-    skip: list[KnownTable] = []
-    failing: list[KnownTable] = []
-    expects_defect: list[OutdatedTable] = []
-    parallel: ParallelTable | None = None
+    environment: dict[Variable, str] = Field(default_factory=dict)
+    skip: Many[Known] = ()
+    failing: Many[Known] = ()
+    expects_defect: Many[Expecting] = ()
+    parallel: Parallel | None = None
 
 
 def to_suite(table: SuiteTable) -> Suite:
     """The tables as what the proof works with."""
     return Suite(
         tests=PurePosixPath(table.tests),
-        package=table.package or "",
+        package=table.package,
+        requires=table.requires,
         unprivileged=table.unprivileged,
         seconds=table.seconds,
         ordinary=Pass(
@@ -160,38 +158,26 @@ def to_suite(table: SuiteTable) -> Suite:
             thread_safe_because="",
             warm_up="",
             tests=("*",),
-            needs=tuple(table.needs),
+            needs=table.needs,
             environment=table.environment,
-            skip=_to_known(table.skip),
-            failing=_to_known(table.failing),
-            expects_defect=_to_known(table.expects_defect),
+            skip=table.skip,
+            failing=table.failing,
+            expects_defect=table.expects_defect,
         ),
         parallel=_to_parallel(table, table.parallel) if table.parallel else None,
     )
 
 
-def _to_parallel(table: SuiteTable, parallel: ParallelTable) -> Pass:
+def _to_parallel(table: SuiteTable, parallel: Parallel) -> Pass:
     """What is left out once, and the environment, hold here too."""
     return Pass(
         threads=parallel.threads,
-        thread_safe_because=parallel.thread_safe_because or "",
-        warm_up=parallel.warm_up or "",
-        tests=tuple(parallel.tests),
-        needs=tuple(parallel.needs),
+        thread_safe_because=parallel.thread_safe_because,
+        warm_up=parallel.warm_up,
+        tests=parallel.tests,
+        needs=parallel.needs,
         environment={**table.environment, **parallel.environment},
-        skip=_to_known([*table.skip, *parallel.skip]),
-        failing=_to_known(parallel.failing),
-        expects_defect=_to_known(parallel.expects_defect),
-    )
-
-
-def _to_known(tables: Sequence[KnownTable]) -> tuple[Known, ...]:
-    return tuple(
-        Known(
-            tests=tuple(table.tests),
-            reason=table.reason,
-            message=table.message if isinstance(table, OutdatedTable) else "*",
-            releases=SpecifierSet(table.releases),
-        )
-        for table in tables
+        skip=(*table.skip, *parallel.skip),
+        failing=parallel.failing,
+        expects_defect=parallel.expects_defect,
     )

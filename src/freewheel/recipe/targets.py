@@ -9,14 +9,10 @@ import fnmatch
 import platform
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Annotated
-
-from packaging.specifiers import SpecifierSet
-from pydantic import BaseModel, Field, StringConstraints
+from dataclasses import dataclass
 
 from freewheel.recipe.pythons import PYTHONS, Python
-from freewheel.recipe.tables import STRICT, Specifiers
+from freewheel.recipe.tables import EVERY, Reason, Some, Specifiers, Table, Word
 
 PLATFORMS = (
     *("manylinux_x86_64", "manylinux_aarch64", "musllinux_x86_64", "musllinux_aarch64"),
@@ -30,13 +26,15 @@ _IN_CONTAINERS = ("manylinux", "musllinux")
 _MACHINES = {"AMD64": "amd64", "ARM64": "arm64"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limit:
-    """Targets, as patterns, of which something does not hold, in the releases that are named."""
+class Limit(Table):
+    """Targets, as patterns, of which something does not hold, in the releases that are named.
 
-    targets: tuple[str, ...]
-    reason: str
-    releases: SpecifierSet = field(default_factory=SpecifierSet)
+    One entry of ``build.unproven`` or ``build.excluded``.
+    """
+
+    targets: Some[Word]
+    reason: Reason
+    releases: Specifiers = EVERY
 
     def concerns(self, target: str, version: str) -> bool:
         fits = any(fnmatch.fnmatchcase(target, pattern) for pattern in self.targets)
@@ -112,34 +110,6 @@ def _this_platform() -> str:
             return f"-win_{_MACHINES.get(machine, machine)}"
         case other:
             return f"-{other}_{machine}"
-
-
-# ------------------------------------------------------------------------- the shape of the tables
-
-Pattern = Annotated[str, StringConstraints(min_length=1, pattern=r"^\S+$")]
-Reason = Annotated[str, StringConstraints(min_length=10, max_length=160, pattern=r"^[^\n]+$")]
-
-
-class LimitTable(BaseModel):
-    """One entry of ``build.unproven`` or ``build.excluded``."""
-
-    model_config = STRICT
-
-    targets: Annotated[list[Pattern], Field(min_length=1)]
-    reason: Reason
-    releases: Specifiers = ""
-
-
-def to_limits(tables: Sequence[LimitTable]) -> tuple[Limit, ...]:
-    """The tables as what the pipeline works with."""
-    return tuple(
-        Limit(
-            targets=tuple(table.targets),
-            reason=table.reason,
-            releases=SpecifierSet(table.releases),
-        )
-        for table in tables
-    )
 
 
 def problems(targets: Targets, versions: Sequence[str]) -> Iterator[str]:

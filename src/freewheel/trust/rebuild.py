@@ -19,6 +19,7 @@ from freewheel.base.names import wheel_name
 from freewheel.base.redaction import without_credentials
 from freewheel.base.workspace import Workspace, link_checkout
 from freewheel.build import buildinfo, patches
+from freewheel.machine import layer
 from freewheel.recipe.recipe import Recipe, Release, choose_recipe
 
 _MAX_WHEEL = 512 << 20  # bytes
@@ -155,7 +156,7 @@ def _checkout_hint(record: buildinfo.Record) -> str:
 
 def _build(workspace: Workspace, root: Path, record: buildinfo.Record, release: Release) -> Path:
     """The ordinary command line, in a checkout of its own, with the image that the record names."""
-    image = record.inputs["image"]
+    image = layer.base_of(record.inputs["image"])
     environment = {
         **link_checkout(workspace, root),
         "FREEWHEEL_IMAGE": "local" if image.startswith("local:") else image,

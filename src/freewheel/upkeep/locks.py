@@ -17,18 +17,24 @@ from uv import find_uv_bin
 from freewheel.base import files, process
 from freewheel.base.errors import CommandFailed, FetchError
 from freewheel.base.workspace import PINS, Workspace
+from freewheel.machine.requirements import BUILD_REQUIREMENTS, SUITE_REQUIREMENTS
+from freewheel.recipe.recipe import load_recipes
 
 _PIN = re.compile(r"^(?P<name>[a-z0-9._-]+)==(?P<version>[^ ;\\]+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lock:
-    """A lock and what it is resolved from; ``constraint`` is a lock that it must agree with."""
+    """A lock and what it is resolved from.
+
+    ``names`` are projects that recipes ask for; ``constraint`` is a lock that it must agree with.
+    """
 
     path: Path
     source: Path
     groups: tuple[str, ...] = ()
     constraint: Path | None = None
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +53,28 @@ def all_locks(workspace: Workspace) -> tuple[Lock, ...]:
     tools = PINS / "tools.txt"
     development = ("server", "tests", "lint")
     inputs = sorted(PINS.rglob("*.in"))
+    names = _asked_for(workspace)
     return (
         Lock(path=tools, source=project),
         Lock(path=PINS / "server.txt", source=project, groups=("server",), constraint=tools),
         Lock(path=PINS / "development.txt", source=project, groups=development, constraint=tools),
-        *(Lock(path=path.with_suffix(".txt"), source=path) for path in inputs),
+        *(
+            Lock(path=lock, source=path, names=names.get(lock, ()))
+            for path in inputs
+            for lock in [path.with_suffix(".txt")]
+        ),
     )
+
+
+def _asked_for(workspace: Workspace) -> dict[Path, tuple[str, ...]]:
+    """What the recipes name, by the lock that is to have it."""
+    recipes = load_recipes(workspace.recipes, workspace.patches)
+    building = {name for recipe in recipes for name in recipe.build.requires}
+    testing = {name for recipe in recipes if recipe.suite for name in recipe.suite.requires}
+    return {
+        BUILD_REQUIREMENTS: tuple(sorted(building)),
+        SUITE_REQUIREMENTS: tuple(sorted(testing)),
+    }
 
 
 def update(workspace: Workspace, *, upgrade: bool) -> tuple[Change, ...]:
@@ -101,9 +123,10 @@ def _resolve(lock: Lock, scratch: Path, *, upgrade: bool) -> str:
                 *(["--upgrade"] if upgrade else []),
                 *(f"--group={group}" for group in lock.groups),
                 *([f"--constraint={constraint}"] if constraint else []),
-                lock.source,
+                *(lock.source, "-"),
             ],
             cwd=lock.source.parent,
+            stdin="\n".join(lock.names),
         )
     except CommandFailed as error:
         raise FetchError(

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from freewheel.base import files
 from freewheel.base.errors import UpstreamError
-from freewheel.recipe.recipe import Release, Vendored
+from freewheel.recipe.building import Vendored
+from freewheel.recipe.recipe import Release
 
 _FIRST_RELEASE = re.compile(r'^\[releases\."', re.MULTILINE)
 

@@ -26,17 +26,17 @@ from packaging.utils import parse_wheel_filename
 
 from freewheel.base import files, process
 from freewheel.base.errors import CommandFailed, ProofError
-from freewheel.base.workspace import PINS, Workspace
+from freewheel.base.workspace import Workspace
 from freewheel.build.source import SourceArchive, fetch, unpack
 from freewheel.machine import postgres
 from freewheel.machine.interpreter import Interpreter
+from freewheel.machine.requirements import suite_lock
 from freewheel.proof.patience import Patience
 from freewheel.proof.running import LIMITS, UNWANTED, Environment, make_environment
 from freewheel.proof.suite.results import Case, Comparison, SuiteResult, compare, differing, fold
 from freewheel.recipe.recipe import Recipe, Release
 from freewheel.recipe.suite import Pass, Suite
 
-REQUIREMENTS = PINS / "suites.txt"
 RERUNS = 3  # of each test that differs, on both wheels
 _RECORDER = Path(__file__).with_name("recorder.py")
 _PLUGIN = "freewheel_recorder"
@@ -130,7 +130,8 @@ def suite_digest(recipe: Recipe, release: Release, *, parallel: bool) -> str:
         "needs": part.needs,
         "environment": dict(part.environment),
         "skip": [(known.tests, known.reason) for known in part.skip],
-        "code": [files.sha256(path) for path in (REQUIREMENTS, _RECORDER, Path(__file__))],
+        "requirements": suite_lock(suite.requires),
+        "code": [files.sha256(path) for path in (_RECORDER, Path(__file__))],
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -228,7 +229,9 @@ def _furnish(directory: Path, suite: Suite, wheel: Path, interpreter: Interprete
                 f"user {user} cannot run {interpreter.path}, a copy of the interpreter",
                 hint="is it built with an absolute prefix? Install one that all users can run",
             )
-    environment = make_environment(directory / "env", wheel, interpreter, requirements=REQUIREMENTS)
+    lock = directory / "requirements.txt"
+    files.write_text(lock, suite_lock(suite.requires))
+    environment = make_environment(directory / "env", wheel, interpreter, requirements=lock)
     return _Room(directory=directory, environment=environment, user=user)
 
 
