@@ -11,8 +11,7 @@ from freewheel.base import git
 from freewheel.base.errors import FreewheelError
 from freewheel.machine import native
 from freewheel.recipe.recipe import load_recipes
-from freewheel.recipe.targets import PLATFORMS
-from freewheel.release.matrix import RUNNERS, Entry, Gate, entries, reached, with_gate
+from freewheel.release.matrix import Entry, Gate, entries, reached, with_gate
 
 ROOT = Path(__file__).parents[2]
 RECIPES = load_recipes(ROOT / "recipes", ROOT / "patches")
@@ -39,8 +38,11 @@ def test_every_wheel_is_there_once() -> None:
     assert len(names) <= 256
 
 
-def test_there_is_a_runner_for_every_platform() -> None:
-    assert RUNNERS.keys() == set(PLATFORMS)
+def test_platforms_that_were_never_built_for_are_marked() -> None:
+    told = {entry.target: entry.to_json()["experimental"] for entry in ALL}
+
+    assert told["cp314t-manylinux_x86_64"] is False
+    assert told["cp314t-win_amd64"] is True
 
 
 def test_what_is_not_proven_has_a_reason_and_no_proof() -> None:
@@ -99,6 +101,7 @@ def test_an_entry_as_a_job_sees_it() -> None:
         runner="windows-2025",
         gates=(Gate.BUILD,),
         unproven="a reason",
+        experimental=True,
     )
 
     assert entry.to_json() == {
@@ -109,6 +112,7 @@ def test_an_entry_as_a_job_sees_it() -> None:
         "runner": "windows-2025",
         "gates": ["build"],
         "unproven": "a reason",
+        "experimental": True,
     }
 
 

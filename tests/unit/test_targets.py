@@ -110,7 +110,7 @@ def test_what_a_machine_builds(
     monkeypatch: pytest.MonkeyPatch, system: str, machine: str, own: str, also: str
 ) -> None:
     monkeypatch.setattr(sys, "platform", system)
-    monkeypatch.setattr(targets.platform, "machine", lambda: machine)  # type: ignore[attr-defined]
+    monkeypatch.setattr("platform.machine", lambda: machine)
     recipe = next(recipe for recipe in RECIPES if recipe.name == "httptools")
     release = recipe.default_release
 

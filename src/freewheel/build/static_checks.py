@@ -15,6 +15,7 @@ from packaging.version import Version
 
 from freewheel.base.members import ArchiveError
 from freewheel.base.wheel_archive import WheelArchive, open_wheel
+from freewheel.recipe.platforms import find_platform
 
 # The checks, in the order in which they run. Codes are stable: a number is never used again.
 CHECKS = {
@@ -37,7 +38,6 @@ PURE_TAG = "py3-none-any"
 # What auditwheel puts before a library's ending.
 _SUFFIX = re.compile(r"-[0-9a-f]{8}(\.so\b)")
 _EXTENSION = re.compile(r"^(?P<module>.+?)\.(?P<abi>[^/]+)\.(so|pyd)$")
-_POLICY = re.compile(r"^(many|musl)linux_\d+_\d+_\w+$|^macosx_\d+_\d+_\w+$|^win_\w+$")
 # What the interpreter runs by itself where it finds it.
 _STARTED = {"sitecustomize", "usercustomize"}
 
@@ -120,17 +120,17 @@ def _tag_failures(wheel: WheelArchive, tags: set[str], expected: Expected) -> It
         if tags != {PURE_TAG}:
             yield Failure(code="FW104", detail=f"{', '.join(sorted(tags))} is not {PURE_TAG}")
         return
-    abi, _, platform = expected.target.partition("-")
-    kind, _, machine = platform.partition("_")
+    platform = find_platform(expected.target)
+    if platform is None:
+        yield Failure(code="FW104", detail=f"{expected.target!r} is no target that is known")
+        return
+    abi = expected.target.partition("-")[0]
     for tag in sorted(tags):
         interpreter, tag_abi, tag_platform = tag.split("-")
         if (interpreter, tag_abi) != (abi.removesuffix("t"), abi):
             yield Failure(code="FW104", detail=f"{tag} is not for {abi}")
-        policy = tag_platform.startswith(kind) and tag_platform.endswith(machine)
-        alias = tag_platform in (f"manylinux2014_{machine}", f"manylinux2010_{machine}")
-        alias = alias or tag_platform == f"manylinux1_{machine}"
-        if not policy or not (_POLICY.match(tag_platform) or alias):
-            yield Failure(code="FW104", detail=f"{tag_platform} is not a {platform} policy")
+        if not platform.takes(tag_platform):
+            yield Failure(code="FW104", detail=f"{tag_platform} is not a {platform.name} policy")
 
 
 def _record_failures(wheel: WheelArchive) -> Iterator[Failure]:

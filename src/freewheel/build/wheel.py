@@ -16,6 +16,7 @@ from freewheel.build.sdist import Sdist
 from freewheel.machine.engine import Engine
 from freewheel.machine.image import BuilderImage
 from freewheel.recipe.building import Build
+from freewheel.recipe.platforms import platform_of
 from freewheel.recipe.pythons import DEFAULT, Python, python_of
 from freewheel.recipe.recipe import Recipe, Release
 from freewheel.recipe.targets import built_here, own_target
@@ -24,8 +25,6 @@ from freewheel.recipe.targets import built_here, own_target
 _REQUIREMENTS = "/freewheel/requirements"
 # cibuildwheel copies the sdist's tree there; the name must not reach debug information.
 _PROJECT = "/project"
-# The oldest macOS that CPython's own installer for each processor serves.
-_DEPLOYMENT_TARGETS = {"arm64": "11.0", "x86_64": "10.15"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,12 +244,13 @@ def native_config(sdist: Sdist, build: Build, target: str, lock: Path, *, projec
         "build-verbosity = 1",
         *_settings(build),
     ]
-    own = build.variables(sdist.release.version, sdist.version)
-    if "-win_" in target:
+    platform = platform_of(target)
+    if not platform.repairs:
         lines.append('repair-wheel-command = ""')
-        return _toml(lines, {**_windows_environment(sdist.release), **own})
-    machine = target.partition("-macosx_")[2]
-    return _toml(lines, {**_macos_environment(sdist.release, machine, project), **own})
+    place = project.as_posix()
+    fixed = {name: v.replace("{project}", place) for name, v in platform.environment.items()}
+    told = build.variables(sdist.release.version, sdist.version)
+    return _toml(lines, {**told, **_everywhere(sdist.release), **fixed})
 
 
 def _settings(build: Build) -> list[str]:
@@ -304,23 +304,6 @@ def _container_environment(sdist: Sdist, build: Build) -> Mapping[str, str]:
     if build.grafts:
         del told["AUDITWHEEL_PATCHER"]
     return told
-
-
-def _macos_environment(release: Release, machine: str, project: Path) -> Mapping[str, str]:
-    return {
-        **_everywhere(release),
-        "LC_ALL": "C",
-        "MACOSX_DEPLOYMENT_TARGET": _DEPLOYMENT_TARGETS[machine],
-        # The linker would note each object file's path and time in the debug map; without debug
-        # information there is none. CPPFLAGS come after CPython's own -g.
-        "CPPFLAGS": f"-g0 -ffile-prefix-map={project.as_posix()}=.",
-        "ZERO_AR_DATE": "1",
-    }
-
-
-def _windows_environment(release: Release) -> Mapping[str, str]:
-    # Both programs read their own variable; without /Brepro they write the time into each file.
-    return {**_everywhere(release), "CL": "/Brepro", "LINK": "/Brepro"}
 
 
 def _clean_environment() -> dict[str, str | None]:

@@ -18,9 +18,9 @@ from freewheel.base.errors import CommandFailed, MachineError
 from freewheel.base.workspace import Workspace
 from freewheel.machine import local_image, native
 from freewheel.machine.engine import Engine
+from freewheel.recipe.platforms import find_platform
 from freewheel.recipe.targets import in_container
 
-_POLICY = {"manylinux": "manylinux_2_28", "musllinux": "musllinux_1_2"}
 _PULL_TIMEOUT = 900.0  # seconds to bring about half a gigabyte
 
 Origin = Literal["official", "local", "custom", "native"]
@@ -75,12 +75,12 @@ def forced_image(environ: Mapping[str, str]) -> str:
 
 def official_reference(target: str) -> str:
     """The image that the installed cibuildwheel pins for ``target``, with digest; "" if none."""
-    kind, machine = local_image.target_platform(target)
+    platform = find_platform(target)
     pins = ConfigParser()
     pins.read_string(
         (resources("cibuildwheel") / "resources" / "pinned_docker_images.cfg").read_text("utf-8")
     )
-    value = pins.get(machine, _POLICY.get(kind, ""), fallback="")
+    value = pins.get(platform.machine, platform.policy, fallback="") if platform else ""
     return value.split()[0] if value else ""
 
 

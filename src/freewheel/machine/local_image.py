@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from freewheel.machine import debian
 from freewheel.machine.cpython import archive_of, obtain_cpython, pinned_cpythons
 from freewheel.machine.engine import Engine
 from freewheel.machine.requirements import fetch_requirements
+from freewheel.recipe.platforms import find_platform
 from freewheel.recipe.pythons import Python, python_of
 
 _TOOLS = {"mmdebstrap": "mmdebstrap", "xz-utils": "xz"}  # package: its program
@@ -92,9 +92,9 @@ def specifications(target: str) -> tuple[Specification, ...]:
     An image has one interpreter: who builds for one does not compile another.
     """
     python = python_of(target)
-    kind, machine = target_platform(target)
     here = debian.distribution()
-    if kind != "manylinux" or machine != platform.machine() or not here.has_apt:
+    platform = find_platform(target)
+    if not (platform and platform.policy and platform.is_own and here.has_apt):
         return ()
     return tuple(
         Specification(
@@ -102,18 +102,12 @@ def specifications(target: str) -> tuple[Specification, ...]:
             requirements=_pin("requirements.txt").read_text(encoding="utf-8"),
             packages=PACKAGES,
             suite=f"{here.family} {here.suite}",
-            machine=machine,
+            machine=platform.machine,
             cpython_version=cpython.version,
             cpython_sha256=cpython.sha256,
         )
         for cpython in pinned_cpythons(python)
     )
-
-
-def target_platform(target: str) -> tuple[str, str]:
-    """``("manylinux", "x86_64")`` of ``cp314t-manylinux_x86_64``."""
-    kind, _, machine = target.partition("-")[2].partition("_")
-    return kind, machine
 
 
 def _containerfile(python: Python) -> str:

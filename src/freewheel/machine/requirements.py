@@ -17,14 +17,10 @@ from pathlib import Path
 from freewheel.base import files, process
 from freewheel.base.errors import CommandFailed, FetchError
 from freewheel.base.workspace import PINS
+from freewheel.recipe.platforms import platform_of
 
 BUILD_REQUIREMENTS = PINS / "build-requirements.txt"
 SUITE_REQUIREMENTS = PINS / "suites.txt"
-_PLATFORMS = {
-    # glibc of the target, newest first: a build requirement may use what the image can load.
-    "manylinux": ("manylinux_2_28", "manylinux_2_17", "manylinux2014"),
-    "musllinux": ("musllinux_1_2", "musllinux_1_1"),
-}
 _HEAD = re.compile(r"^(?P<name>[a-z0-9._-]+)==(?P<version>[^\s;\\]+)")
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 # What uv writes below an entry: who asks for it.
@@ -158,12 +154,11 @@ def _tag_options(target: str | None) -> list[str]:
     """Options of pip for wheels of another interpreter than the one that runs it."""
     if target is None:
         return []
-    interpreter, _, platform = target.partition("-")
-    kind, _, machine = platform.partition("_")
+    interpreter = target.partition("-")[0]
     version = interpreter.removeprefix("cp").removesuffix("t")
     options = ["--implementation", "cp", "--python-version", f"{version[0]}.{version[1:]}"]
     for abi in (interpreter, "none"):
         options += ["--abi", abi]
-    for policy in _PLATFORMS[kind]:
-        options += ["--platform", f"{policy}_{machine}"]
+    for tag in platform_of(target).accepts:
+        options += ["--platform", tag]
     return options

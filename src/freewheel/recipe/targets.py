@@ -6,24 +6,18 @@ A target is a build identifier of cibuildwheel's: an interpreter and a platform.
 from __future__ import annotations
 
 import fnmatch
-import platform
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from freewheel.recipe.platforms import ROWS, find_platform, platform_of
 from freewheel.recipe.pythons import PYTHONS, Python
 from freewheel.recipe.tables import EVERY, Reason, Some, Specifiers, Table, Word
 
-PLATFORMS = (
-    *("manylinux_x86_64", "manylinux_aarch64", "musllinux_x86_64", "musllinux_aarch64"),
-    *("macosx_arm64", "macosx_x86_64", "win_amd64", "win_arm64"),
-)
+# By name; all that differs between them is in platforms.py.
+PLATFORMS = tuple(row.name for row in ROWS)
 # What every recipe must say something about.
-CANDIDATES = tuple(f"{python}-{platform}" for python in PYTHONS for platform in PLATFORMS)
-# Where cibuildwheel builds in a container; elsewhere it uses the machine itself.
-_IN_CONTAINERS = ("manylinux", "musllinux")
-# What platform.machine() says, where a target has another word for it.
-_MACHINES = {"AMD64": "amd64", "ARM64": "arm64"}
+CANDIDATES = tuple(f"{python}-{name}" for python in PYTHONS for name in PLATFORMS)
 
 
 class Limit(Table):
@@ -81,41 +75,30 @@ def _reason(limits: Iterable[Limit], target: str, version: str) -> str:
 
 def in_container(target: str) -> bool:
     """Whether wheels for the target are built in a container."""
-    return target.partition("-")[2].startswith(_IN_CONTAINERS)
+    return bool(platform_of(target).policy)
 
 
 def own_target(python: Python) -> str:
-    """The target that this machine runs with an interpreter."""
-    return f"{python}{_this_platform()}"
+    """The target that this machine runs with an interpreter; of no known platform, if it is odd."""
+    own = next((platform.name for platform in ROWS if platform.is_own), sys.platform)
+    return f"{python}-{own}"
 
 
 def runs_here(target: str) -> bool:
     """Whether this machine's own interpreters can load a wheel for the target."""
-    return target.endswith(_this_platform())
+    return platform_of(target).is_own
 
 
 def built_here(target: str) -> bool:
     """Whether this machine can build for the target: its own, or with musl in a container."""
-    return target.endswith((_this_platform(), _this_platform().replace("manylinux", "musllinux")))
-
-
-def _this_platform() -> str:
-    machine = platform.machine()
-    match sys.platform:
-        case "linux":
-            return f"-manylinux_{machine}"
-        case "darwin":
-            return f"-macosx_{machine}"
-        case "win32":
-            return f"-win_{_MACHINES.get(machine, machine)}"
-        case other:
-            return f"-{other}_{machine}"
+    return platform_of(target).is_built_here
 
 
 def problems(targets: Targets, versions: Sequence[str]) -> Iterator[str]:
     """What is wrong with them, given the releases that the recipe carries."""
     if not targets.served:
         yield "build.targets: names no target"
+    yield from _unknown(targets)
     for key, limits in (("unproven", targets.unproven), ("excluded", targets.excluded)):
         for number, limit in enumerate(limits):
             where = f"build.{key}.{number}"
@@ -128,3 +111,9 @@ def problems(targets: Targets, versions: Sequence[str]) -> Iterator[str]:
     for target in targets.served:
         if versions and all(targets.why_excluded(target, version) for version in versions):
             yield f"build.targets: {target} is excluded for every release; take it out"
+
+
+def _unknown(targets: Targets) -> Iterator[str]:
+    for target in targets.served:
+        if find_platform(target) is None:
+            yield f"build.targets: {target} is for no platform of {', '.join(PLATFORMS)}"

@@ -12,20 +12,10 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Any
 
+from freewheel.recipe.platforms import platform_of
 from freewheel.recipe.recipe import Recipe, Release
 from freewheel.recipe.targets import in_container
 
-# GitHub's own runners, each a machine of the target's kind: nothing is emulated or cross-compiled.
-RUNNERS = {
-    "manylinux_x86_64": "ubuntu-24.04",
-    "manylinux_aarch64": "ubuntu-24.04-arm",
-    "musllinux_x86_64": "ubuntu-24.04",
-    "musllinux_aarch64": "ubuntu-24.04-arm",
-    "macosx_arm64": "macos-15",
-    "macosx_x86_64": "macos-15-intel",
-    "win_amd64": "windows-2025",
-    "win_arm64": "windows-11-arm",
-}
 # A change of these can reach no wheel and no certificate; any other file of the pipeline may.
 _WITHOUT_EFFECT = ("docs/", "tests/", "README.md", "LICENSE", ".gitignore", ".github/", ".ci/")
 _OF_A_PROJECT = ("recipes", "patches", "probes")
@@ -43,7 +33,8 @@ class Gate(StrEnum):
 class Entry:
     """One wheel. ``target`` is cibuildwheel's build identifier, ``runner`` a runner's label.
 
-    ``unproven`` is the recipe's reason why the proof does not run there, "" where it does.
+    ``unproven`` is the recipe's reason why the proof does not run there, "" where it does. An
+    ``experimental`` platform has never been built for.
     """
 
     project: str
@@ -52,6 +43,7 @@ class Entry:
     runner: str
     gates: tuple[Gate, ...]
     unproven: str = ""
+    experimental: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As a job's ``matrix`` has it; ``name`` is fit for the name of an artifact."""
@@ -63,6 +55,7 @@ class Entry:
             "runner": self.runner,
             "gates": [str(gate) for gate in self.gates],
             "unproven": self.unproven,
+            "experimental": self.experimental,
         }
 
 
@@ -85,7 +78,8 @@ def _entry(recipe: Recipe, release: Release, target: str) -> Entry:
         project=recipe.name,
         release=release.version,
         target=target,
-        runner=RUNNERS[target.partition("-")[2]],
+        runner=platform_of(target).runner,
+        experimental=platform_of(target).experimental,
         gates=tuple(gates),
         unproven=unproven,
     )
