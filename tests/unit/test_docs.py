@@ -1,38 +1,70 @@
-"""What the documentation names is what the recipes have."""
+"""What the documentation names is what the recipes, probes and platforms have."""
 
 from __future__ import annotations
 
-import re
+import shutil
 from pathlib import Path
 
-from freewheel.build.patches import read_series
+import pytest
+
+from freewheel.base.workspace import Workspace, find_workspace
 from freewheel.recipe.recipe import load_recipes
+from freewheel.upkeep import docs
 
 ROOT = Path(__file__).parents[2]
+WORKSPACE = find_workspace(ROOT)
 
 
-def test_the_pins_of_the_documentation_are_of_today() -> None:
-    today = {
-        f"{recipe.name}=={recipe.default_release.local_version}"
-        for recipe in load_recipes(ROOT / "recipes", ROOT / "patches")
-    }
+def test_the_tables_of_the_documentation_are_of_today() -> None:
+    stale = [str(path.relative_to(ROOT)) for path in docs.stale(WORKSPACE)]
 
-    told = re.findall(r"\b[a-z0-9-]+==[0-9.]+\+ft\.\d+", (ROOT / "docs/consume.md").read_text())
-
-    assert told
-    assert set(told) == today
+    assert stale == [], "run: nox -s freewheel -- docs"
 
 
-def test_the_readme_tells_each_defect_that_is_mended() -> None:
+def test_every_table_is_used_somewhere() -> None:
+    text = "".join(path.read_text() for path in (ROOT / "README.md", *ROOT.glob("docs/*.md")))
+
+    for name in docs._TABLES:
+        assert f"<!-- freewheel docs: {name} -->" in text
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Workspace:
+    for name in ("README.md", "docs", "patches", "probes", "recipes"):
+        source, target = ROOT / name, tmp_path / name
+        if source.is_dir():
+            shutil.copytree(source, target)
+        else:
+            shutil.copyfile(source, target)
+    return Workspace(root=tmp_path, cache=tmp_path / "cache", data=tmp_path / "data")
+
+
+def test_a_raised_revision_is_renewed_in_every_table(checkout: Workspace) -> None:
+    recipes = load_recipes(checkout.recipes, checkout.patches)
+    recipe = recipes[0]
+    release = recipe.default_release
+    text = recipe.path.read_text()
+    at = text.index(f'[releases."{release.version}"]')
+    raised = text[at:].replace(f"revision = {release.revision}\n", "revision = 99\n", 1)
+    recipe.path.write_text(text[:at] + raised)
+
+    assert [path.name for path in docs.renew(checkout)] == ["consume.md"]
+    assert (
+        f"{recipe.name}=={release.version}+ft.99" in (checkout.root / "docs/consume.md").read_text()
+    )
+    assert docs.renew(checkout) == []
+
+
+def test_each_defect_that_is_fixed_is_in_the_readme(checkout: Workspace) -> None:
     rows = (ROOT / "README.md").read_text().splitlines()
-
-    for recipe in load_recipes(ROOT / "recipes", ROOT / "patches"):
+    for recipe in load_recipes(checkout.recipes, checkout.patches):
         (row,) = [row for row in rows if row.startswith(f"| {recipe.name} |")]
-        told = set(re.findall(r"\*\*(\w+)\*\*", row))
-        mended = {
-            defect
-            for release in recipe.releases
-            for patch in read_series(release)
-            for defect in patch.defects
-        }
-        assert told == mended
+        assert all(release.version in row for release in recipe.releases)
+
+
+def test_a_table_that_nobody_makes_is_an_error(checkout: Workspace) -> None:
+    path = checkout.root / "docs" / "odd.md"
+    path.write_text("<!-- freewheel docs: defetcs -->\n<!-- end -->\n")
+
+    with pytest.raises(docs.DocsError, match="there is no table defetcs"):
+        docs.stale(checkout)

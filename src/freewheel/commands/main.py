@@ -47,6 +47,7 @@ VERBS = {
         "watch": "upkeep:watch_upstream",
         "refresh": "upkeep:refresh_series",
         "update-pins": "upkeep:update_pins",
+        "docs": "upkeep:renew_docs",
         "lock-wheels": "build:lock_wheels",
     },
     "For the jobs of a release": {

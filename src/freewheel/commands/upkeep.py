@@ -12,7 +12,7 @@ from freewheel.base.workspace import find_workspace
 from freewheel.commands import selection
 from freewheel.proof import cases
 from freewheel.recipe.recipe import choose_recipe, load_recipes
-from freewheel.upkeep import locks, new_recipe, refresh, watch, watch_report
+from freewheel.upkeep import docs, locks, new_recipe, refresh, watch, watch_report
 from freewheel.upkeep.upstream import offer_of
 
 
@@ -118,3 +118,15 @@ def update_pins(*, keep: bool) -> None:
     if rows:
         console.table(("lock", "package", "was", "is"), rows)
     console.say(f"{len(rows)} changes")
+
+
+@click.command(
+    name="docs",
+    short_help="Renew the tables of the documentation.",
+    epilog="Example: freewheel docs",
+)
+def renew_docs() -> None:
+    """Make the tables of README.md and docs/ again from recipes, probes and platforms."""
+    workspace = find_workspace()
+    for path in docs.renew(workspace):
+        console.say(f"{path.relative_to(workspace.root)}: renewed")

@@ -1,0 +1,168 @@
+"""The tables of the documentation that follow from recipes, probes and platforms: made, not kept.
+
+A table stands between two comments, ``<!-- freewheel docs: NAME -->`` and ``<!-- end -->``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from freewheel.base import files
+from freewheel.base.errors import FreewheelError
+from freewheel.base.workspace import Workspace
+from freewheel.build.patches import read_series
+from freewheel.proof.programs import load_programs
+from freewheel.recipe.platforms import ROWS
+from freewheel.recipe.recipe import Recipe, load_recipes
+
+_BLOCK = re.compile(
+    r"(?P<begin><!-- freewheel docs: (?P<name>[a-z-]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL
+)
+
+
+class DocsError(FreewheelError):
+    """A document names a table that nobody makes."""
+
+
+def renew(workspace: Workspace) -> list[Path]:
+    """Write every table again; the documents that changed."""
+    changed = stale(workspace)
+    for path, text in changed.items():
+        files.write_text(path, text)
+    return list(changed)
+
+
+def stale(workspace: Workspace) -> dict[Path, str]:
+    """The documents whose tables are not what they should be, with what should be in each."""
+    recipes = load_recipes(workspace.recipes, workspace.patches)
+    found: dict[Path, str] = {}
+    for path in (workspace.root / "README.md", *sorted((workspace.root / "docs").rglob("*.md"))):
+        text = path.read_text(encoding="utf-8")
+        made = _BLOCK.sub(partial(_renewed, path, workspace, recipes), text)
+        if made != text:
+            found[path] = made
+    return found
+
+
+def _renewed(
+    path: Path, workspace: Workspace, recipes: Sequence[Recipe], block: re.Match[str]
+) -> str:
+    make = _TABLES.get(block["name"])
+    if make is None:
+        raise DocsError(
+            f"{path.name}: there is no table {block['name']}",
+            hint=f"it is one of {', '.join(_TABLES)}",
+        )
+    lines = "".join(f"{line}\n" for line in make(workspace, recipes))
+    return f"{block['begin']}{lines}{block['end']}"
+
+
+# -------------------------------------------------------------------------------------- the tables
+
+
+def _titles(workspace: Workspace, recipe: Recipe) -> dict[str, str]:
+    programs = load_programs(workspace.probes, recipe.name)
+    return {probe.defect: probe.title.replace("|", r"\|") for probe in programs.probes}
+
+
+def _defects(workspace: Workspace, recipes: Iterable[Recipe]) -> Iterator[str]:
+    """One row for each project: what its patches fix, those of the newest release first."""
+    yield "| project | releases | defects |"
+    yield "|---|---|---|"
+    for recipe in recipes:
+        titles = _titles(workspace, recipe)
+        named: set[str] = set()
+        told: list[str] = []
+        for release in recipe.releases:
+            fixed = {code for patch in read_series(release) for code in patch.defects} - named
+            named |= fixed
+            listed = [f"**{code}** {titles.get(code, '')}" for code in sorted(fixed, key=_order)]
+            if listed:
+                also = "" if release is recipe.default_release else f"for {release.version} also "
+                told.append(also + "; ".join(listed))
+        versions = ", ".join(release.version for release in recipe.releases)
+        yield f"| {recipe.name} | {versions} | {'; '.join(told) or 'none'} |"
+
+
+def _defects_with_patches(workspace: Workspace, recipes: Iterable[Recipe]) -> Iterator[str]:
+    """A table for each project: each defect, and by which patch of which release it is fixed."""
+    for recipe in recipes:
+        yield ""
+        yield f"## {recipe.name}"
+        yield ""
+        yield "| defect | what goes wrong | fixed by |"
+        yield "|---|---|---|"
+        fixes: dict[str, list[str]] = {}
+        for release in recipe.releases:
+            for patch in read_series(release):
+                link = f"../patches/{recipe.name}/{release.version}/{patch.name}"
+                for code in patch.defects:
+                    fixes.setdefault(code, []).append(f"[{release.version}]({link})")
+        titles = _titles(workspace, recipe)
+        for code in sorted(fixes, key=_order):
+            program = f"[{code}](../probes/{recipe.name}/{code}.py)"
+            yield f"| {program} | {titles.get(code, '')} | {', '.join(fixes[code])} |"
+    yield ""
+
+
+def _order(code: str) -> tuple[str, int, str]:
+    letters, number, rest = re.match(r"([A-Z]+)(\d*)(.*)", code).groups()  # type: ignore[union-attr]
+    return letters, int(number or 0), rest
+
+
+def _pins(recipes: Iterable[Recipe]) -> str:
+    return ", ".join(
+        f'"{recipe.name}=={recipe.default_release.local_version}"' for recipe in recipes
+    )
+
+
+def _uv(_: Workspace, recipes: Sequence[Recipe]) -> Iterator[str]:
+    yield "```toml"
+    yield "[tool.uv]"
+    yield "# Holds for indirect dependencies too, which sources alone do not reach."
+    yield f"constraint-dependencies = [{_pins(recipes)}]"
+    yield ""
+    yield "[tool.uv.sources]"
+    yield from (f'{recipe.name} = {{ index = "freewheel" }}' for recipe in recipes)
+    yield ""
+    yield "[[tool.uv.index]]"
+    yield 'name = "freewheel"'
+    yield 'url = "https://index.example.com/simple/"'
+    yield "explicit = true"
+    yield "```"
+
+
+def _poetry(_: Workspace, recipes: Sequence[Recipe]) -> Iterator[str]:
+    yield "```toml"
+    yield "[project]"
+    yield f"dependencies = [{_pins(recipes)}]  # and yours"
+    yield ""
+    yield "[tool.poetry.dependencies]"
+    yield from (f'{recipe.name} = {{ source = "freewheel" }}' for recipe in recipes)
+    yield ""
+    yield "[[tool.poetry.source]]"
+    yield 'name = "freewheel"'
+    yield 'url = "https://index.example.com/simple/"'
+    yield 'priority = "explicit"'
+    yield "```"
+
+
+def _platforms(_: Workspace, __: Sequence[Recipe]) -> Iterator[str]:
+    yield "| platform | built in | on the runner | |"
+    yield "|---|---|---|---|"
+    for row in ROWS:
+        place = f"the official {row.policy} image" if row.policy else "the machine itself"
+        state = "experimental: never built" if row.experimental else "built and proven"
+        yield f"| {row.name} | {place} | {row.runner} | {state} |"
+
+
+_TABLES: dict[str, Callable[[Workspace, Sequence[Recipe]], Iterator[str]]] = {
+    "defects": _defects,
+    "defects-with-patches": _defects_with_patches,
+    "platforms": _platforms,
+    "poetry": _poetry,
+    "uv": _uv,
+}
