@@ -107,6 +107,8 @@ def test_what_is_grafted_is_named_and_what_is_named_is_grafted(tmp_path: Path) -
     assert codes(path) == ["FW106"]
     assert codes(path, grafts=("libpq.so.5",)) == []
     assert codes(path, grafts=("libpq.so.6",)) == ["FW106"]
+    members = {**MEMBERS, "speedy.libs/libldap-2-0a1b2c3d.5.so.0.1.8": b"\x7fELF"}
+    assert codes(wheel(tmp_path / "other", members=members), grafts=("libldap-2.5.so.0",)) == []
     assert codes(path, grafts=("libpq.so",)) == []
     assert codes(path, grafts=("libcrypto.so.3", "libpq.so.5")) == ["FW106"]
     assert codes(wheel(tmp_path), grafts=("libpq.so.5",)) == ["FW106"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import subprocess
@@ -73,17 +74,17 @@ def test_what_cannot_be_added_is_refused() -> None:
 def test_a_grafted_library_is_found_with_its_package(tmp_path: Path) -> None:
     wheel = built_wheel(tmp_path, members={MEMBER: b"ELF"})
 
-    (found,) = find_grafts(wheel.path, [GRAFT], lambda _: OWNER)
+    (found,) = find_grafts(wheel.path, [GRAFT], lambda names: dict.fromkeys(names, OWNER))
 
     assert (found.library, found.member, found.owner) == ("libpq.so.5", MEMBER, OWNER)
-    assert find_grafts(wheel.path, [], lambda _: OWNER) == ()
+    assert find_grafts(wheel.path, [], lambda names: dict.fromkeys(names, OWNER)) == ()
 
 
 def test_a_grafted_library_is_in_the_sbom_and_its_licence_in_the_wheel(tmp_path: Path) -> None:
     wheel = built_wheel(
         tmp_path / "built", members={MEMBER: b"ELF"}, metadata={"Metadata-Version": "2.4"}
     )
-    grafts = find_grafts(wheel.path, [GRAFT], lambda _: OWNER)
+    grafts = find_grafts(wheel.path, [GRAFT], lambda names: dict.fromkeys(names, OWNER))
 
     path = annotated(wheel, (), tmp_path / "annotated", grafts=grafts)
 
@@ -122,6 +123,19 @@ def test_licences_are_listed_after_upstreams() -> None:
     made = annotated_metadata(metadata, {}, "told", ["libpq5/copyright"])
 
     assert "License-File: LICENSE\nLicense-File: libpq5/copyright\n" in made
+
+
+def test_what_the_image_says_of_a_library_is_read() -> None:
+    licence = base64.b64encode(OWNER.licence.encode()).decode()
+
+    named, owner = layer._owner(
+        f"libpq.so.5 deb debian bookworm libpq5 15.1-0+deb12u1 amd64 {licence}"
+    )
+
+    assert named == "libpq.so.5"
+    assert owner == replace(OWNER, purl=f"{OWNER.purl}&distro=bookworm")
+    with pytest.raises(ValueError, match="unpack"):
+        layer._owner("libpq.so.5 deb debian bookworm")
 
 
 @pytest.mark.skipif(not shutil.which("dpkg-deb"), reason="dpkg-deb is of Debian and Ubuntu")

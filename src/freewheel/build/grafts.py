@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,26 +25,28 @@ class Grafted:
 
 
 def find_grafts(
-    wheel: Path, grafts: Sequence[Graft], owner_of: Callable[[str], Owner]
+    path: Path, grafts: Sequence[Graft], owners_of: Callable[[Sequence[str]], Mapping[str, Owner]]
 ) -> tuple[Grafted, ...]:
     """The libraries in the wheel that the recipe names; the check refuses all others.
 
-    Raises what ``owner_of`` raises, and ArchiveError.
+    Raises what ``owners_of`` raises, and ArchiveError.
     """
-    return tuple(_find(wheel, {graft.name: graft for graft in grafts}, owner_of))
-
-
-def _find(
-    path: Path, named: dict[str, Graft], owner_of: Callable[[str], Owner]
-) -> Iterator[Grafted]:
+    named = {graft.name: graft for graft in grafts}
     with open_wheel(path) as wheel:
-        for member in sorted(grafted(wheel.names)):
-            name = graft_of(member, named)
-            if name is not None:
-                yield Grafted(
-                    library=name,
-                    member=member,
-                    sha256=hashlib.sha256(wheel.read(member)).hexdigest(),
-                    licence=named[name].licence,
-                    owner=owner_of(name),
-                )
+        members = {
+            member: name
+            for member in sorted(grafted(wheel.names))
+            if (name := graft_of(member, named))
+        }
+        digests = {member: hashlib.sha256(wheel.read(member)).hexdigest() for member in members}
+    owners = owners_of(sorted(set(members.values()))) if members else {}
+    return tuple(
+        Grafted(
+            library=name,
+            member=member,
+            sha256=digests[member],
+            licence=named[name].licence,
+            owner=owners[name],
+        )
+        for member, name in members.items()
+    )

@@ -245,8 +245,8 @@ def _grafts(ready: _Prepared, builder: _Builder, built: wheel.Wheel) -> tuple[Gr
     """What was grafted into the wheel, by the image's own word."""
     if builder.container is None:
         return ()
-    owner = partial(layer.owner_of, builder.container.engine, builder.image)
-    return find_grafts(built.path, ready.job.recipe.build.grafts, owner)
+    owners = partial(layer.owners_of, builder.container.engine, builder.image)
+    return find_grafts(built.path, ready.job.recipe.build.grafts, owners)
 
 
 def _requirements(workspace: Workspace, job: Job) -> Path:

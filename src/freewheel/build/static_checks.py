@@ -35,8 +35,8 @@ CHECKS = {
     "FW204": "the package's own version and the installed version are the wheel's",
 }
 PURE_TAG = "py3-none-any"
-# What auditwheel puts before a library's ending.
-_SUFFIX = re.compile(r"-[0-9a-f]{8}(\.so\b)")
+# What auditwheel puts before the first dot of a library's name.
+_SUFFIX = re.compile(r"^([^.]+)-[0-9a-f]{8}(?=\.)")
 _EXTENSION = re.compile(r"^(?P<module>.+?)\.(?P<abi>[^/]+)\.(so|pyd)$")
 # What the interpreter runs by itself where it finds it.
 _STARTED = {"sitecustomize", "usercustomize"}

@@ -7,6 +7,7 @@ its packages in /freewheel-licences/.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import shutil
 from collections.abc import Sequence
@@ -52,17 +53,23 @@ RUN apk add --no-cache {{packages}} && mkdir {_LICENCES} \\
 """,
 }
 
-_OWNER = """\
+# A line for each library, in fields.
+_OWNERS = f"""\
 . /etc/os-release
-if command -v dpkg-query > /dev/null; then
-    package=$(dpkg-query --search "*/$1" | head --lines=1 | cut --delimiter=: --fields=1)
-    form='${Package} ${Version} ${Architecture}\\n'
-    echo "deb $ID $VERSION_CODENAME $(dpkg-query --show --showformat="$form" "$package")"
-else
-    path=$(ldconfig -p | awk -v name="$1" '$1 == name { print $NF; exit }')
-    form='%{NAME} %{VERSION}-%{RELEASE} %{ARCH}\\n'
-    echo "rpm $ID $ID-$VERSION_ID $(rpm --query --file --queryformat "$form" "$path")"
-fi
+for library in "$@"; do
+    if command -v dpkg-query > /dev/null; then
+        system="deb $ID $VERSION_CODENAME"
+        package=$(dpkg-query --search "*/$library" | head --lines=1 | cut --delimiter=: --fields=1)
+        form='${{Package}} ${{Version}} ${{Architecture}}'
+        found=$(dpkg-query --show --showformat="$form" "$package")
+    else
+        system="rpm $ID $ID-$VERSION_ID"
+        path=$(ldconfig -p | awk -v name="$library" '$1 == name {{ print $NF; exit }}')
+        form='%{{NAME}} %{{VERSION}}-%{{RELEASE}} %{{ARCH}}'
+        found=$(rpm --query --file --queryformat "$form" "$path")
+    fi
+    echo "$library $system $found $(base64 --wrap=0 "{_LICENCES}/${{found%% *}}")"
+done
 """
 
 
@@ -105,21 +112,27 @@ class Owner:
     licence: str
 
 
-def owner_of(engine: Engine, image: BuilderImage, library: str) -> Owner:
-    """Ask the image which package has a library, such as ``libpq.so.5``. Raises MachineError."""
+def owners_of(engine: Engine, image: BuilderImage, libraries: Sequence[str]) -> dict[str, Owner]:
+    """Ask the image which package has each library, such as ``libpq.so.5``. Raises MachineError."""
     try:
-        said = _run(engine, image.reference, "sh", "-euc", _OWNER, "sh", library)
-        kind, family, suite, package, version, arch = said.split()
-        licence = _run(engine, image.reference, "cat", f"{_LICENCES}/{package}")
+        said = _run(engine, image.reference, "sh", "-euc", _OWNERS, "sh", *libraries)
+        return dict(map(_owner, said.splitlines()))
     except (CommandFailed, ValueError) as error:
         raise MachineError(
-            f"{library} is grafted, and the image does not say of which package it is, or under "
-            "which licence",
-            hint="name that package itself in build.system-packages",
+            "the image does not say of which packages the grafted libraries are, or under which "
+            "licences",
+            problems=[f"asked for: {', '.join(libraries)}"],
+            hint="name these packages themselves in build.system-packages",
             output=error.output if isinstance(error, CommandFailed) else "",
         ) from error
+
+
+def _owner(line: str) -> tuple[str, Owner]:
+    """What a line of ``_OWNERS`` says. Raises ValueError where a field is missing."""
+    library, kind, family, suite, package, version, arch, licence = line.split()
     purl = PackageURL(kind, family, package, version, {"arch": arch, "distro": suite})
-    return Owner(package=package, version=version, purl=purl.to_string(), licence=licence)
+    text = base64.b64decode(licence).decode("utf-8", errors="replace")
+    return library, Owner(package=package, version=version, purl=purl.to_string(), licence=text)
 
 
 def _run(engine: Engine, reference: str, *words: str) -> str:
