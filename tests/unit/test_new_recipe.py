@@ -9,7 +9,7 @@ import pytest
 from freewheel.base.errors import UpstreamError
 from freewheel.base.workspace import Workspace
 from freewheel.recipe.building import Place
-from freewheel.upkeep.new_recipe import Version, begin
+from freewheel.upkeep.new_recipe import begin
 from tests.unit.indexmaker import make_index, make_sdist
 
 
@@ -42,14 +42,16 @@ def test_what_an_sdist_tells(workspace: Workspace, monkeypatch: pytest.MonkeyPat
     }
     path = publish(workspace, monkeypatch, members)
 
-    recipe = begin(workspace, "Speedy", "1.0")
+    recipe = begin(workspace, "Speedy", "1.0").recipe
 
     assert recipe.path == path
     assert (recipe.name, recipe.import_name) == ("speedy", "speedy")
     assert recipe.summary == "Counts, quickly"
     assert recipe.source_url == "https://example.com/speedy"
-    (place,) = recipe.build.version
-    assert place == Place(file="src/speedy/_version.py", pattern='__version__: str = "{version}"')
+    assert recipe.build.version == (
+        Place(file="setup.py", pattern="setup(version='{version}'"),
+        Place(file="src/speedy/_version.py", pattern='__version__: str = "{version}"'),
+    )
     assert recipe.build.generated == ("src/speedy/core.c",)
     assert recipe.build.requires == ("cython", "setuptools", "wheel")
     assert recipe.targets.unmentioned("1.0") == ()
@@ -77,9 +79,9 @@ def test_what_it_does_not_tell_is_not_guessed(
 
 def test_what_is_named_counts(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(workspace, monkeypatch, {"one.py": "", "two.py": "", "VERSION": "1.0\n"})
-    says = Version(file="VERSION", pattern="{version}\n")
+    place = Place(file="VERSION", pattern="{version}\n")
 
-    recipe = begin(workspace, "speedy", "1.0", import_name="two", says_version=says)
+    recipe = begin(workspace, "speedy", "1.0", import_name="two", place=place).recipe
 
     assert recipe.import_name == "two"
     assert recipe.build.version == (Place(file="VERSION", pattern="{version}\n"),)

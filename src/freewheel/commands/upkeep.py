@@ -9,8 +9,13 @@ import click
 from freewheel.base import console, process
 from freewheel.base.errors import ProbeError
 from freewheel.base.workspace import find_workspace
+from freewheel.build import pipeline
+from freewheel.build.job import Job
+from freewheel.build.wheel import host_target
 from freewheel.commands import selection
+from freewheel.commands.outcomes import show_outcomes
 from freewheel.proof import cases
+from freewheel.recipe.building import Place
 from freewheel.recipe.recipe import choose_recipe, load_recipes
 from freewheel.upkeep import docs, locks, new_recipe, refresh, watch, watch_report
 from freewheel.upkeep.upstream import offer_of
@@ -77,7 +82,7 @@ def refresh_series(project: str, version: str, *, proceed: bool) -> None:
 
 @click.command(
     name="new-recipe",
-    short_help="Write a recipe from the index and the sdist.",
+    short_help="Write a recipe from the index and the sdist, and build it.",
     epilog="Example: freewheel new-recipe msgpack 1.1.2",
 )
 @click.argument("name")
@@ -92,17 +97,38 @@ def begin_recipe(
     import_name: str | None,
     version_file: str | None,
     version_pattern: str | None,
-) -> None:
-    """Write a recipe for VERSION of the project NAME, from what the index and the sdist tell."""
+) -> int:
+    """Write a recipe for VERSION of the project NAME, and build the release without patches.
+
+    What the index and the sdist tell is written; what they do not is reported, with what to write.
+    """
     if bool(version_file) != bool(version_pattern):
         raise click.UsageError("--version-file and --version-pattern belong together")
-    says = None
+    place = None
     if version_file and version_pattern:
-        says = new_recipe.Version(file=version_file, pattern=version_pattern)
+        place = Place(file=version_file, pattern=version_pattern)
     workspace = find_workspace()
-    recipe = new_recipe.begin(workspace, name, version, import_name=import_name, says_version=says)
+    begun = new_recipe.begin(workspace, name, version, import_name=import_name, place=place)
+    recipe = begun.recipe
     console.say(f"{recipe.path.relative_to(workspace.root)}: read it, and correct what is not so")
-    console.say(f"Next: nox -s build-{recipe.name} -- --baseline; docs/recipes.md goes on")
+    for note in begun.notes:
+        console.warn(note)
+    for change in locks.add_missing(workspace, recipe):
+        console.say(f"{change.lock}: {change.package} {change.after}")
+    job = Job(
+        recipe=recipe,
+        release=recipe.default_release,
+        baseline=True,
+        target=host_target(recipe, recipe.default_release),
+    )
+    with console.Board() as board:
+        (outcome,) = pipeline.build(workspace, [job], board)
+    show_outcomes([outcome])
+    if outcome.error:
+        console.say(f"Next: correct the recipe, then nox -s build-{recipe.name} -- --baseline")
+        return outcome.error.exit_code
+    console.say(f"Next: nox -s build-{recipe.name}; docs/recipes.md goes on")
+    return 0
 
 
 @click.command(

@@ -17,8 +17,8 @@ from uv import find_uv_bin
 from freewheel.base import files, process
 from freewheel.base.errors import CommandFailed, FetchError
 from freewheel.base.workspace import PINS, Workspace
-from freewheel.machine.requirements import BUILD_REQUIREMENTS, SUITE_REQUIREMENTS
-from freewheel.recipe.recipe import load_recipes
+from freewheel.machine.requirements import BUILD_REQUIREMENTS, SUITE_REQUIREMENTS, read_lock
+from freewheel.recipe.recipe import Recipe, load_recipes
 
 _PIN = re.compile(r"^(?P<name>[a-z0-9._-]+)==(?P<version>[^ ;\\]+)", re.MULTILINE)
 
@@ -95,6 +95,17 @@ def update(workspace: Workspace, *, upgrade: bool) -> tuple[Change, ...]:
         if _pins(text) != _pins(old):
             files.write_text(path, text)
     return tuple(changes)
+
+
+def add_missing(workspace: Workspace, recipe: Recipe) -> tuple[Change, ...]:
+    """Take what a recipe names, and the locks do not have, into them. Raises FetchError."""
+    wanted = {*recipe.build.requires, *(recipe.suite.requires if recipe.suite else ())}
+    pinned = {
+        pin.name
+        for lock in (BUILD_REQUIREMENTS, SUITE_REQUIREMENTS)
+        for pin in read_lock(lock.read_text(encoding="utf-8"))
+    }
+    return update(workspace, upgrade=False) if wanted - pinned else ()
 
 
 def _pins(lock: str) -> list[str]:
