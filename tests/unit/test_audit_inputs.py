@@ -402,6 +402,18 @@ def test_an_environment_of_another_interpreter_is_a_list_of_releases(tmp_path: P
     assert given.distributions[0].version == "1.0"
 
 
+def test_an_editable_installation_is_a_link_to_its_sources(tmp_path: Path) -> None:
+    environment = make_environment(tmp_path, make_wheel(tmp_path, "spam", "1.0"))
+    (info,) = environment.glob("lib/*/site-packages/spam-1.0.dist-info")
+    (info / "direct_url.json").write_text(
+        json.dumps({"url": "file:///srv/spam", "dir_info": {"editable": True}})
+    )
+
+    (found,) = reading.read(environment, LINUX, Selection()).distributions
+
+    assert (found.source, found.where, found.installed) == ("path", "file:///srv/spam", None)
+
+
 def test_an_interpreter_stands_for_its_environment(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path, "spam", "1.0")
     environment = make_environment(tmp_path, wheel)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import click
 import jsonschema  # type: ignore[import-untyped]  # has no types; comes with cyclonedx
 import pytest
 
@@ -19,6 +20,7 @@ from freewheel.audit.inputs.locked import Locked, Selection
 from freewheel.audit.target import Target, wheel_name
 from freewheel.audit.verdicts import Finding, Seen, Verdict, find
 from freewheel.base.workspace import Workspace
+from freewheel.commands.audit import threshold
 from freewheel.proof import certificate
 from freewheel.proof.make_certificate import issue
 from freewheel.recipe.recipe import load_recipes
@@ -339,3 +341,13 @@ def test_results_are_kept_by_wheel_modules_needs_and_interpreter() -> None:
     }
 
     assert len(keys) == 4
+
+
+@pytest.mark.parametrize(
+    ("word", "verdict"),
+    [("gil", Verdict.GIL), ("known defects", Verdict.DEFECTS), ("no-wheel", Verdict.NO_WHEEL)],
+)
+def test_a_threshold_may_be_said_in_words_or_in_part(word: str, verdict: Verdict) -> None:
+    assert threshold(word) is verdict
+    with pytest.raises(click.BadParameter):
+        threshold("p")

@@ -119,10 +119,12 @@ def _choice(entry: Locked, target: Target, answer: Answer | None) -> Choice:
         wheel = _installed(entry, candidates)
     newer = _newer(entry_offers, version, target)
     names = [file.name for file in entry.files] + [offer.filename for offer in of_release]
-    if answer and not answer.problem and not entry_offers and not entry.files:
-        problems.append("the index does not have it (any more)")
-    elif answer and not answer.problem and not of_release and not entry.files:
-        problems.append(f"the index does not have release {version or entry.wanted} (any more)")
+    if answer and not answer.problem and not entry.files and entry.installed is None:
+        if not entry_offers:
+            problems.append("the index does not have it (any more)")
+        elif not of_release:
+            wanted = version or entry.wanted
+            problems.append(f"the index does not have release {wanted} (any more)")
     return Choice(
         locked=entry,
         version=version,

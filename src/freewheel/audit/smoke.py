@@ -48,7 +48,7 @@ TAIL = 600  # characters that are kept of what a failed child printed
 def main() -> None:
     """Do what the command line asks for: the whole job, or one child's part."""
     if sys.argv[1] == "--child":
-        child(json.loads(sys.argv[2]))
+        child(json.loads(Path(sys.argv[2]).read_text(encoding="utf-8")))
         return
     # The first process of a container is not ended by a signal that it does not handle.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(1))
@@ -186,10 +186,11 @@ class Runner:
         with tempfile.TemporaryDirectory(dir=self.scratch) as directory:
             answer = Path(directory) / "answer.json"
             spec = {"test": test, "modules": modules, "paths": paths, "answer": str(answer), **more}
+            (Path(directory) / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
             compiled = f"pycache_prefix={self.scratch / 'compiled'}"  # of read-only trees
-            words = [sys.executable, "-I", "-S", "-X", compiled, __file__, "--child"]
+            words = [sys.executable, "-I", "-S", "-X", compiled, __file__, "--child", "spec.json"]
             with tempfile.TemporaryFile(dir=directory) as said:
-                code = finish([*words, json.dumps(spec)], directory, said, self.seconds)
+                code = finish(words, directory, said, self.seconds)
                 said.seek(max(0, said.seek(0, os.SEEK_END) - TAIL))
                 tail = said.read().decode(errors="replace").strip()
             try:

@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -50,8 +51,9 @@ _VERDICTS = [verdict.slug for verdict in Verdict]
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page.")
 @click.option(
     "--fail-on",
-    type=click.Choice([*_VERDICTS, "nothing"]),
-    help="Exit with 1 for this verdict and worse ones; no-wheel and turns-the-gil-on if absent.",
+    metavar="VERDICT",
+    callback=lambda _context, _option, value: value and threshold(value),
+    help=f"Exit with 1 for this verdict and worse ones: {', '.join(_VERDICTS)}, or nothing.",
 )
 @click.option(
     "--baseline",
@@ -81,7 +83,7 @@ def audit_application(
     as_json: bool,
     schema: bool,
     html: Path | None,
-    fail_on: str | None,
+    fail_on: Verdict | Literal["nothing"] | None,
     baseline: Path | None,
     locks: tuple[Path, ...],
     everything: bool,
@@ -123,8 +125,7 @@ def audit_application(
     workspace = declared.find_workspace()
     with console.Board() as board:
         found = auditing.audit(workspace, inputs, settings, board)
-    threshold = next((v for v in Verdict if v.slug == fail_on), None)
-    failing = () if fail_on == "nothing" else outcome.failing(found, threshold, earlier)
+    failing = () if fail_on == "nothing" else outcome.failing(found, fail_on, earlier)
     _show(found, failing, as_json=as_json, html=html, everything=everything)
     if failing:
         return _FINDINGS
@@ -134,6 +135,17 @@ def audit_application(
             hint="the table says why for each, and what to do",
         )
     return 0
+
+
+def threshold(text: str) -> Verdict | Literal["nothing"]:
+    """The verdict that a word means: all of it, or a part that no other has, such as gil."""
+    word = text.lower().replace(" ", "-")
+    if word == "nothing":
+        return "nothing"
+    found = [v for v in Verdict if v.slug == word] or [v for v in Verdict if word in v.slug]
+    if len(found) != 1:
+        raise click.BadParameter(f"{text!r} is none of {', '.join(_VERDICTS)}, nothing")
+    return found[0]
 
 
 def _show(

@@ -91,7 +91,8 @@ def _entry(
     name = distribution.metadata["Name"]
     if not name:
         return None  # what an interrupted installation leaves behind
-    source, where = _source(distribution)
+    source, where, editable = _source(distribution)
+    installed = installed and not editable
     return Locked(
         name=canonicalize_name(name),
         version=distribution.version,
@@ -102,15 +103,19 @@ def _entry(
     )
 
 
-def _source(distribution: Distribution) -> tuple[Source, str]:
-    """Where it was installed from (PEP 610): an index, unless a direct URL is recorded."""
+def _source(distribution: Distribution) -> tuple[Source, str, bool]:
+    """Where it was installed from (PEP 610), and whether it is only a link to its source tree.
+
+    That is an index, unless a direct URL is recorded.
+    """
     text = distribution.read_text("direct_url.json") or ""
     url = re.search(r'"url"\s*:\s*"([^"]+)"', text)
     if not url:
-        return "index", ""
+        return "index", "", False
+    editable = bool(re.search(r'"editable"\s*:\s*true', text))
     if '"vcs_info"' in text:
-        return "git", url[1]
-    return ("path" if url[1].startswith("file:") else "url"), url[1]
+        return "git", url[1], editable
+    return ("path" if url[1].startswith("file:") else "url"), url[1], editable
 
 
 def _installed(distribution: Distribution, site: Path) -> Installed:
