@@ -51,8 +51,8 @@ def test_a_certificate_is_all_there(tmp_path: Path) -> None:
     page = render([certify(make_evidence(tmp_path, said="<got> 7"))], [])
 
     checker = check(page)
-    assert checker.ids == ["demo-1.0"]
-    assert checker.links == ["#demo-1.0"]
+    assert checker.ids == ["demo-1.0-cp314t"]
+    assert checker.links == ["#demo-1.0-cp314t"]
     assert checker.fetched == []
     assert "<script" not in page
     assert "url(" not in page
