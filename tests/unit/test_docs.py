@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from freewheel.base.workspace import Workspace, find_workspace
+from freewheel.build.patches import read_series
 from freewheel.recipe.recipe import load_recipes
 from freewheel.upkeep import docs
 
@@ -55,11 +56,18 @@ def test_a_raised_revision_is_renewed_in_every_table(checkout: Workspace) -> Non
     assert docs.renew(checkout) == []
 
 
-def test_each_defect_that_is_fixed_is_in_the_readme(checkout: Workspace) -> None:
+def test_each_project_is_in_the_readme_and_each_defect_in_its_document(
+    checkout: Workspace,
+) -> None:
     rows = (ROOT / "README.md").read_text().splitlines()
+    defects = (ROOT / "docs" / "defects.md").read_text()
     for recipe in load_recipes(checkout.recipes, checkout.patches):
-        (row,) = [row for row in rows if row.startswith(f"| {recipe.name} |")]
+        (row,) = [row for row in rows if row.startswith(f"| [{recipe.name}](")]
         assert all(release.version in row for release in recipe.releases)
+        for release in recipe.releases:
+            for patch in read_series(release):
+                for code in patch.defects:
+                    assert f"| [{code}](../probes/{recipe.name}/{code}.py) |" in defects
 
 
 def test_a_table_that_nobody_makes_is_an_error(checkout: Workspace) -> None:

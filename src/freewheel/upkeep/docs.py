@@ -68,23 +68,33 @@ def _titles(workspace: Workspace, recipe: Recipe) -> dict[str, str]:
     return {probe.defect: probe.title.replace("|", r"\|") for probe in programs.probes}
 
 
-def _defects(workspace: Workspace, recipes: Iterable[Recipe]) -> Iterator[str]:
-    """One row for each project: what its patches fix, those of the newest release first."""
-    yield "| project | releases | defects |"
+def _proven(workspace: Workspace, recipes: Iterable[Recipe]) -> Iterator[str]:
+    """One line for each project: releases, interpreters, and how many defects are fixed."""
+    yield "| project | releases, and what they are proven on | defects fixed |"
     yield "|---|---|---|"
     for recipe in recipes:
-        titles = _titles(workspace, recipe)
-        named: set[str] = set()
-        told: list[str] = []
-        for release in recipe.releases:
-            fixed = {code for patch in read_series(release) for code in patch.defects} - named
-            named |= fixed
-            listed = [f"**{code}** {titles.get(code, '')}" for code in sorted(fixed, key=_order)]
-            if listed:
-                also = "" if release is recipe.default_release else f"for {release.version} also "
-                told.append(also + "; ".join(listed))
-        versions = ", ".join(release.version for release in recipe.releases)
-        yield f"| {recipe.name} | {versions} | {'; '.join(told) or 'none'} |"
+        fixed = {
+            code
+            for release in recipe.releases
+            for patch in read_series(release)
+            for code in patch.defects
+        }
+        told = [
+            f"{release.version} ({', '.join(_pythons(recipe, release.version))})"
+            for release in recipe.releases
+        ]
+        link = f"[{recipe.name}](docs/defects.md#{recipe.name})"
+        yield f"| {link} | {', '.join(told)} | {len(fixed)} |"
+
+
+def _pythons(recipe: Recipe, version: str) -> list[str]:
+    """The interpreters that a release has targets for which are proven."""
+    proven = [
+        target
+        for target in recipe.targets.of_release(version)
+        if not recipe.targets.why_unproven(target, version)
+    ]
+    return list(dict.fromkeys(target.partition("-")[0] for target in proven))
 
 
 def _defects_with_patches(workspace: Workspace, recipes: Iterable[Recipe]) -> Iterator[str]:
@@ -160,9 +170,9 @@ def _platforms(_: Workspace, __: Sequence[Recipe]) -> Iterator[str]:
 
 
 _TABLES: dict[str, Callable[[Workspace, Sequence[Recipe]], Iterator[str]]] = {
-    "defects": _defects,
     "defects-with-patches": _defects_with_patches,
     "platforms": _platforms,
     "poetry": _poetry,
+    "proven": _proven,
     "uv": _uv,
 }
