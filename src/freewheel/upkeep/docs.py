@@ -68,7 +68,7 @@ def _titles(workspace: Workspace, recipe: Recipe) -> dict[str, str]:
     return {probe.defect: probe.title.replace("|", r"\|") for probe in programs.probes}
 
 
-def _proven(workspace: Workspace, recipes: Iterable[Recipe]) -> Iterator[str]:
+def _proven(_: Workspace, recipes: Iterable[Recipe]) -> Iterator[str]:
     """One line for each project: releases, interpreters, and how many defects are fixed."""
     yield "| project | releases, and what they are proven on | defects fixed |"
     yield "|---|---|---|"
