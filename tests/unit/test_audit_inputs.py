@@ -496,6 +496,18 @@ def test_an_unknown_group_or_extra_is_told_with_those_there_are(tmp_path: Path) 
     assert "docs" in str(failure.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "last"),
+    [("uv.lock", UV_LOCK, "#abc"), ("poetry.lock", POETRY_LOCK, "lock-version")],
+)
+def test_a_lock_that_was_cut_anywhere_is_never_taken_for_a_whole_one(
+    tmp_path: Path, name: str, text: str, last: str
+) -> None:
+    for length in range(0, text.index(last), 7):
+        with pytest.raises(AuditError):
+            read(tmp_path, name, text[:length])
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the two real locks are not beside this checkout")
 @pytest.mark.parametrize(
     ("name", "count", "production"), [("paperless", 235, 196), ("saleor", 228, 145)]

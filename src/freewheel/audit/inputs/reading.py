@@ -108,6 +108,8 @@ def _text(path: Path, text: str, target: Target, selection: Selection) -> Given:
         return _json(path, text, target, selection)
     if _looks_like_toml(path, text):
         return _toml(path, text, target, selection)
+    if path.suffix == ".lock":
+        raise locked.broken(path, "lock of any kind; it may be cut short", [])
     return requirements.read(path, text, target)
 
 
