@@ -12,6 +12,7 @@ from freewheel.base.errors import FreewheelError
 from freewheel.base.workspace import find_workspace
 from freewheel.commands.outcomes import show_error
 from freewheel.machine.interpreter import find_interpreter
+from freewheel.recipe.pythons import DEFAULT, PYTHONS, Python
 
 from .soak import Outcome, soak
 from .stacks import STACKS, install, installed, update_locks
@@ -25,10 +26,12 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60, help="of load on each stack")
     parser.add_argument("--stack", choices=[stack.name for stack in STACKS], help="only this one")
     parser.add_argument("--upstream", action="store_true", help="on the public wheels")
+    parser.add_argument("--python", choices=[p.tag for p in PYTHONS], default=DEFAULT.tag)
     parser.add_argument("--update-locks", action="store_true", help="only renew the locks")
     options = parser.parse_args()
+    python = Python(options.python)
     workspace = find_workspace()
-    interpreter = find_interpreter(workspace)
+    interpreter = find_interpreter(workspace, python)
     failed: list[str] = []
     with tempfile.TemporaryDirectory(prefix="freewheel-application-") as name:
         scratch = Path(name)
@@ -36,14 +39,14 @@ def main() -> int:
             update_locks(interpreter, scratch)
             return 0
         for stack in STACKS:
-            if options.stack in {None, stack.name}:
+            if options.stack in {None, stack.name} and python in stack.pythons:
                 place = scratch / stack.name
-                python = install(stack, workspace, interpreter, place, upstream=options.upstream)
-                versions = installed(python)
+                made = install(stack, workspace, interpreter, place, upstream=options.upstream)
+                versions = installed(made)
                 three = ", ".join(f"{name} {versions[name]}" for name in stack.releases)
                 console.say(f"{stack.name}: {three}, SQLAlchemy {versions['sqlalchemy']}")
                 logs = files.empty_directory(workspace.logs / "application" / stack.name)
-                outcome = soak(stack, python, logs, seconds=options.seconds)
+                outcome = soak(stack, made, logs, seconds=options.seconds)
                 show(outcome)
                 if outcome.problems:
                     console.say(f"  the logs are in {logs}")

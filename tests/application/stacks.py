@@ -14,6 +14,7 @@ from freewheel.base.errors import CommandFailed, FetchError
 from freewheel.base.workspace import Workspace
 from freewheel.build import buildinfo
 from freewheel.machine.interpreter import Interpreter
+from freewheel.recipe.pythons import DEFAULT, PYTHONS, Python
 
 _STACKS = Path(__file__).with_name("stacks")
 
@@ -23,6 +24,7 @@ class Stack:
     """Releases of our three projects, a lock of everything else, and what its users set.
 
     ``unpublished`` are those of the three that have no public wheel for cp314t in that release.
+    ``pythons`` are the interpreters that its releases are built for.
     The lock of the rest names neither an index nor our wheels, whose digests change with each
     patch: ``ours`` pins those when they are installed, as ``wheels/requirements.txt`` does.
     """
@@ -31,6 +33,7 @@ class Stack:
     releases: dict[str, str]
     variables: dict[str, str] = field(default_factory=dict)
     unpublished: tuple[str, ...] = ()
+    pythons: tuple[Python, ...] = PYTHONS
 
     @property
     def lock(self) -> Path:
@@ -54,6 +57,7 @@ STACKS = (
         # SQLAlchemy 2.0's compiled modules have not declared that they can do without the GIL.
         variables={"PYTHON_GIL": "0"},
         unpublished=("httptools",),
+        pythons=(DEFAULT,),
     ),
 )
 

@@ -21,7 +21,8 @@ from freewheel.base import console, files
 from freewheel.base.workspace import Workspace
 from freewheel.machine.interpreter import Interpreter, find_interpreter, python_of
 from freewheel.publish import server
-from freewheel.recipe.targets import runs_here
+from freewheel.recipe.pythons import DEFAULT
+from freewheel.recipe.targets import own_target
 from freewheel.trust.provenance import TRUSTED_KEYS
 
 from .workflow import ROOT, Machine, run
@@ -80,7 +81,7 @@ def rehearse(
 
 def _is_wanted(entry: Mapping[str, Any], project: str, release: str) -> bool:
     named = (entry["project"], entry["release"]) == (project, release)
-    return named and runs_here(entry["target"])
+    return named and entry["target"] == own_target(DEFAULT)
 
 
 def _throw_away_key(directory: Path) -> str:

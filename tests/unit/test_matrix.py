@@ -109,6 +109,7 @@ def test_an_entry_as_a_job_sees_it() -> None:
         "project": "speedy",
         "release": "1.0",
         "target": "cp314t-win_amd64",
+        "interpreter": "cp314t",
         "runner": "windows-2025",
         "gates": ["build"],
         "unproven": "a reason",

@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from freewheel.recipe.platforms import platform_of
+from freewheel.recipe.pythons import python_of
 from freewheel.recipe.recipe import Recipe, Release
 from freewheel.recipe.targets import in_container
 
@@ -52,6 +53,7 @@ class Entry:
             "project": self.project,
             "release": self.release,
             "target": self.target,
+            "interpreter": python_of(self.target).tag,
             "runner": self.runner,
             "gates": [str(gate) for gate in self.gates],
             "unproven": self.unproven,
