@@ -298,6 +298,10 @@ def _show_proof(workspace: Workspace, proof: Proof) -> None:
     ]
     columns = ("defect", "baseline", "patched", "by chance", "at most", "verdict")
     console.table(columns, rows)
+    for probe, found in proof.findings:
+        if found.patched.failures and found.patched.said:
+            title = f"{probe.defect}: what the first failing run on the patched wheel printed"
+            console.replay(title, f"{found.patched.said}\n{found.patched.stacks}")
     for suite in proof.suites:
         console.say(
             f"upstream's tests, {suite.threads} at once: baseline {_counted(suite.baseline)}; "
