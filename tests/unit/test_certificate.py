@@ -82,6 +82,27 @@ def test_a_quick_one_cannot_be_called_full(tmp_path: Path) -> None:
     assert caught.value.problems == ("the runs of D1 do not bear out that it is proven",)
 
 
+@pytest.mark.parametrize(("again", "stands"), [(6, False), (7, True)])
+def test_a_failure_is_excused_by_enough_runs_alone_and_not_hidden(
+    tmp_path: Path, again: int, *, stands: bool
+) -> None:
+    evidence = make_evidence(tmp_path)
+    certify(evidence)
+    path = certificate.path_of(evidence.patched.path)
+    flaky = {"runs": 1 + again, "failures": 1, "again": again, "endings": {"hang": 1}}
+    for name, value in flaky.items():
+        change(path, "stress", 0, "patched", name, value=value)
+
+    if stands:
+        certificate.certified(evidence.patched, programs_of(evidence))
+        assert certificate.read(path).stress[0].patched.failures == 1
+    else:
+        with pytest.raises(CertificateError) as caught:
+            certificate.certified(evidence.patched, programs_of(evidence))
+        told = "the runs of stress do not bear out that the wheel stood it"
+        assert caught.value.problems == (told,)
+
+
 def test_probes_that_changed_or_came_since_ask_for_a_new_proof(tmp_path: Path) -> None:
     evidence = make_evidence(tmp_path)
     certify(evidence)

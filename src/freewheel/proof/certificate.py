@@ -126,18 +126,19 @@ def mismatches(wheel: Path, certificate: Certificate) -> Iterator[str]:
 
 
 def _unfounded(certificate: Certificate) -> Iterator[str]:
-    """The defects whose verdict their own numbers do not bear out."""
+    """The programs whose runs do not bear out that the wheel stood the proof."""
     for defect in certificate.defects:
         if defect.verdict == "proven":
             chance = control.chance_of(defect.baseline, defect.patched)
             limit = control.QUICK_CHANCE if certificate.kind == "quick" else control.FULL_CHANCE
-            stood = not defect.patched.failures or control.is_flaky(
-                defect.patched, control.PROBES_AGAIN
-            )
+            stood = control.stood(defect.patched, control.PROBES_AGAIN)
             if not stood or not defect.baseline.failures or chance > limit:
                 yield f"the runs of {defect.id} do not bear out that it is proven"
         elif defect.verdict == "moot" and (defect.baseline.failures or not defect.baseline.runs):
             yield f"the runs of {defect.id} do not bear out that it is moot"
+    for stress in certificate.stress:
+        if not control.stood(stress.patched, control.STRESS_AGAIN):
+            yield f"the runs of {stress.name} do not bear out that the wheel stood it"
 
 
 def _outdated(certificate: Certificate, programs: Programs) -> Iterator[str]:

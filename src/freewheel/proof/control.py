@@ -138,6 +138,11 @@ def is_flaky(tally: Tally, least: int) -> bool:
     return tally.failures > 0 and settled
 
 
+def stood(tally: Tally, least: int) -> bool:
+    """Whether a patched wheel stood a program: it never failed, or it is flaky."""
+    return not tally.failures or is_flaky(tally, least)
+
+
 def chance_of(baseline: Counted, patched: Counted) -> float:
     """The probability that chance alone puts so few of the failures on the patched wheel.
 

@@ -171,8 +171,7 @@ def _problems(
         if finding.is_problem:
             yield f"{finding.defect}: {finding.verdict}: {finding.explanation}"
     for found in stress:
-        flaky = control.is_flaky(found.patched, control.STRESS_AGAIN)
-        if found.patched.not_run or (found.patched.failures and not flaky):
+        if found.patched.not_run or not control.stood(found.patched, control.STRESS_AGAIN):
             ended = ", ".join(found.patched.endings)
             yield f"{found.name}: the patched wheel ends with {ended}: {found.patched.said}"
     for suite in suites:
