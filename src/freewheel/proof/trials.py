@@ -36,8 +36,8 @@ _MORE_BASELINE = 3  # times the runs of a full proof, where the baseline fails t
 class Trials:
     """What all runs of a case share.
 
-    ``look`` says which results that are kept count: all ("kept"), all but those of programs that
-    failed on the patched wheel ("again"), or none ("afresh").
+    ``look`` says which results that are kept count: all ("kept"), all but those that may have led
+    to a problem ("again"), or none ("afresh").
     """
 
     case: Case
@@ -151,7 +151,7 @@ class _Series:
         environment = trials.environments[wheel]
         self._subject = subject(program, environment, work=work)
         self.runs = [] if trials.look == "afresh" else self._kept.read(self._subject, _RUNS) or []
-        if trials.look == "again" and wheel == "patched" and _failed(self.runs):
+        if trials.look == "again" and _may_be_to_blame(self.runs, program, wheel):
             self.runs = []
         services = services_of(program, trials.services)
         if isinstance(program, Stress) and work is not None:
@@ -205,5 +205,7 @@ def subject(program: Program, environment: Environment, *, work: float | None) -
     )
 
 
-def _failed(runs: Iterable[Run]) -> bool:
-    return any(run.outcome not in (Outcome.PASS, Outcome.NOT_RUN) for run in runs)
+def _may_be_to_blame(runs: Iterable[Run], program: Program, wheel: WheelName) -> bool:
+    """Whether the patched wheel failed in some run, or the baseline passed a probe."""
+    passed = [run.outcome is Outcome.PASS for run in runs]
+    return not all(passed) if wheel == "patched" else isinstance(program, Probe) and any(passed)
