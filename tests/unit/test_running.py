@@ -74,7 +74,6 @@ def run(tmp_path: Path, source: str, *, seconds: float = PATIENCE, memory: int =
         (4, Outcome.LEAK),
         (5, Outcome.HANG),
         (6, Outcome.NOT_RUN),
-        (75, Outcome.UNCLEAR),
         (77, Outcome.NOT_RUN),
     ],
 )
@@ -82,6 +81,19 @@ def test_an_exit_code_tells_the_outcome(tmp_path: Path, code: int, outcome: Outc
     done = run(tmp_path, f"import sys\nprint('said', flush=True)\nsys.exit({code})\n")
 
     assert (done.outcome, done.returncode, done.signal, done.said) == (outcome, code, "", "said\n")
+
+
+def test_what_is_unclear_is_run_again_five_times_at_most(tmp_path: Path) -> None:
+    source = (
+        "import pathlib, sys\nruns = pathlib.Path('runs')\nruns.open('a').write('x')\n"
+        "sys.exit(75 if runs.stat().st_size <= {unclear} else 3)\n"
+    )
+
+    assert run(tmp_path, source.format(unclear=4)).outcome is Outcome.WRONG
+    (tmp_path / "runs").unlink()
+    done = run(tmp_path, source.format(unclear=5))
+    assert (done.outcome, done.returncode) == (Outcome.NOT_RUN, 75)
+    assert "unclear 5 times" in done.said
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from uv import find_uv_bin
@@ -15,6 +15,7 @@ from freewheel.machine.interpreter import Interpreter, python_of
 from freewheel.proof.patience import Patience
 from freewheel.proof.programs import EXIT_CODES, LOAD, Outcome, Program, Stress
 
+_TRIES = 5  # for a run that ends with "unclear"
 POSTGRES_DSN = "FREEWHEEL_POSTGRES_DSN"
 LIMITS = Path(__file__).with_name("limits.py")
 # What would force the GIL on or off, or bring in other code than the wheel's.
@@ -92,7 +93,7 @@ def run_program(
     variables: Mapping[str, str] | None = None,
     limited: bool = True,
 ) -> Run:
-    """Run a program once, in a process of its own, under its limits.
+    """Run a program once, in a process of its own, under its limits; again where it is unclear.
 
     It hangs if it has not ended when its seconds are used up, of which it has the more the busier
     the machine is (patience.py). ``seconds`` are given on top of those, for work that it was asked
@@ -100,15 +101,38 @@ def run_program(
     ``services`` are the environment variables of what it needs, such as a server's DSN.
     ``limited`` False takes the limit on memory away (sanitizers map terabytes).
     """
-    memory = program.memory if limited else 0
+    for _ in range(_TRIES):
+        run = _run_once(
+            [*_start(program), *arguments],
+            environment,
+            scratch,
+            memory=program.memory if limited else 0,
+            seconds=program.seconds + seconds,
+            variables={**(services or {}), **(variables or {})},
+        )
+        if run.outcome is not Outcome.UNCLEAR:
+            return run
+    said = f"{run.said}\n(unclear {_TRIES} times; {run.load} threads per processor)"
+    return replace(run, outcome=Outcome.NOT_RUN, said=said)
+
+
+def _run_once(
+    words: Sequence[str | Path],
+    environment: Environment,
+    scratch: Path,
+    *,
+    memory: int,
+    seconds: float,
+    variables: Mapping[str, str],
+) -> Run:
     limits: list[str | Path] = [environment.python, "-I", LIMITS, str(memory)]
     # -u: what it printed before it crashed or was killed is not lost in a buffer.
     command: list[str | Path] = [environment.python, "-u", "-X", "faulthandler", "-W", "ignore"]
-    patience = Patience(program.seconds + seconds, environment.python)
+    patience = Patience(seconds, environment.python)
     ended = process.watch(
-        [*limits, *command, *_start(program), *arguments],
+        [*limits, *command, *words],
         cwd=scratch,
-        env={**dict.fromkeys(UNWANTED), **(services or {}), **(variables or {})},
+        env={**dict.fromkeys(UNWANTED), **variables},
         timeout=patience.bound,
         overseer=patience,
     )

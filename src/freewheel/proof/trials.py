@@ -28,7 +28,6 @@ from freewheel.proof.services import services_of
 
 Look = Literal["kept", "again", "afresh"]
 _RUNS = TypeAdapter(list[Run])  # as they are kept
-_TRIES = 5  # for a run that ends with "unclear"
 _MORE_BASELINE = 3  # times the runs of a full proof, where the baseline fails too rarely to tell
 
 
@@ -155,11 +154,11 @@ class _Series:
             self.runs = []
         services = services_of(program, trials.services)
         if isinstance(program, Stress) and work is not None:
-            self._start = partial(
+            self._run = partial(
                 run_stress, program, environment, trials.scratch, work=work, services=services
             )
         else:
-            self._start = partial(
+            self._run = partial(
                 run_program, program, environment, trials.scratch, services=services
             )
 
@@ -175,15 +174,6 @@ class _Series:
             if any(run.outcome is Outcome.NOT_RUN for run in self.runs):
                 return
             self._add(replace(self._run(), again=True))
-
-    def _run(self) -> Run:
-        """One run that is clear, or could not be; unclear ones count for nothing."""
-        for _ in range(_TRIES):
-            run = self._start()
-            if run.outcome is not Outcome.UNCLEAR:
-                return run
-        said = f"{run.said}\n(unclear {_TRIES} times; {run.load} threads per processor)"
-        return replace(run, outcome=Outcome.NOT_RUN, said=said)
 
     def _add(self, run: Run) -> None:
         self.runs.append(run if run.outcome is not Outcome.PASS else replace(run, said=""))
