@@ -32,7 +32,7 @@ def publish(
 
 def test_what_an_sdist_tells(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     members: dict[str, str | bytes] = {
-        "setup.py": "setup(version='1.0')",
+        "setup.py": "import Cython\nsetup(version='1.0')\n",
         "src/speedy/__init__.py": "from ._version import __version__\n",
         "src/speedy/_version.py": '"""1.0 is the first."""\n__version__: str = "1.0"\n',
         "src/speedy/core.pyx": "",

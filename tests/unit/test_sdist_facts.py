@@ -78,7 +78,7 @@ def test_where_the_version_stands(
 def test_what_the_build_asks_for_is_by_the_wheels_python(tmp_path: Path) -> None:
     asked = '"setuptools", "tomli; python_version < \'3.11\'", "cffi; python_version >= \'3.14\'"'
     text = f"[build-system]\nrequires = [{asked}]\n"
-    facts = look(tmp_path, {**PACKAGE, "pyproject.toml": text, "speedy/fast.pyx": ""})
+    facts = look(tmp_path, {**PACKAGE, "pyproject.toml": text, "setup.py": "import Cython"})
 
     assert facts.requires == ("cffi", "cython", "setuptools")
 
@@ -89,7 +89,12 @@ def test_generated_files_of_a_directory_are_one_pattern(tmp_path: Path) -> None:
     files |= {"other/a.c": made, "other/a.pyx": "", "other/hand.c": "int x;"}
     files |= {"speedy/__init__.py": "", "lost/a.c": made}
 
-    assert look(tmp_path, files).generated == ("other/a.c", "speedy/*.c")
+    facts = look(tmp_path, files)
+    assert (facts.generated, facts.requires) == ((), ("setuptools", "wheel"))
+    assert "does not make them again" in facts.notes[0]
+    facts = look(tmp_path, {"setup.py": "from Cython.Build import cythonize\n"})
+    assert facts.generated == ("other/a.c", "speedy/*.c")
+    assert facts.requires == ("cython", "setuptools", "wheel")
 
 
 def test_the_package_is_the_one_that_the_sdist_lists(tmp_path: Path) -> None:

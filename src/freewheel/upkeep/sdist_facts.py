@@ -47,11 +47,12 @@ def look_at(tree: Path, project: str, version: str, import_name: str = "") -> Fa
     """What the sources in ``tree`` tell; ``import_name`` is used where it is named already."""
     package = import_name or _import_name(tree, project)
     requires = _requires(tree)
+    made = set(_generated(tree))
     return Facts(
         import_name=package,
         places=tuple(_places(tree, version, package, requires)) if package else (),
         requires=requires,
-        generated=tuple(_patterns(tree, set(_generated(tree)))),
+        generated=tuple(_patterns(tree, made)) if _runs_cython(tree) else (),
         pure=not any(_compiled(tree)),
         notes=tuple(_notes(tree)),
     )
@@ -86,11 +87,15 @@ def _requires(tree: Path) -> tuple[str, ...]:
     # What a frontend takes where nothing is said (PEP 518).
     asked = settings.get("build-system", {}).get("requires", ["setuptools", "wheel"])
     wanted = [r for r in map(Requirement, asked) if r.marker is None or _is_for_us(r)]
-    # A backend of its own may ask for Cython where nobody looks.
-    named = re.search(r"""["']cython\b""", _text(tree / "pyproject.toml"), re.IGNORECASE)
-    cython = ["cython"] if named or any(tree.rglob("*.pyx")) else []
+    cython = ["cython"] if _runs_cython(tree) else []
     names = (canonicalize_name(requirement.name) for requirement in wanted)
     return tuple(sorted({*names, *cython}))
+
+
+def _runs_cython(tree: Path) -> bool:
+    """Whether the build makes C of Cython sources; a backend of its own asks where nobody looks."""
+    setup, settings = _text(tree / "setup.py"), _text(tree / "pyproject.toml")
+    return "cython" in setup.lower() or re.search("[\"']cython\\b", settings.lower()) is not None
 
 
 def _is_for_us(requirement: Requirement) -> bool:
@@ -213,6 +218,11 @@ def _patterns(tree: Path, names: set[str]) -> Iterator[str]:
 
 def _notes(tree: Path) -> Iterator[str]:
     """What the settings of the build hint at, and nobody can decide from them."""
+    if any(_generated(tree)) and not _runs_cython(tree):
+        yield (
+            "setup.py compiles C files that Cython made, and does not make them again: a patch has "
+            "to change these C files"
+        )
     for name in ("setup.py", "pyproject.toml"):
         text = _text(tree / name)
         for sign, meaning in _SIGNS.items():
