@@ -162,7 +162,7 @@ def test_verdicts_come_from_behaviour(audited: dict[str, dict[str, Any]]) -> Non
     assert audited["fwloud"]["culprits"] == ["fwloud"]
 
 
-def test_a_victim_is_told_from_its_culprit(audited: dict[str, dict[str, Any]]) -> None:
+def test_a_victim_is_distinguished_from_its_culprit(audited: dict[str, dict[str, Any]]) -> None:
     (line,) = audited["fwvictim"]["evidence"]
 
     assert "imports fwloud of fwloud 1.0, which turns the GIL on" in line

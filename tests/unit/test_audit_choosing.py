@@ -89,7 +89,7 @@ def test_the_stable_abi_of_free_threaded_interpreters_begins_with_3_15() -> None
     assert chosen(choose(ABI3_WHEEL, target=newer)) == ""
 
 
-def test_a_fallback_is_told_by_who_gets_compiled_code_on_this_platform() -> None:
+def test_a_fallback_is_reported_by_who_gets_compiled_code_on_this_platform() -> None:
     assert choose(ANY_WHEEL, GIL_WHEEL, ABI3_WHEEL).compiled_for == ("cp314", "cp39+")
     assert choose(ANY_WHEEL, MAC_WHEEL).compiled_for == ()
 
@@ -111,7 +111,7 @@ def test_the_nearest_newer_release_with_a_wheel_is_found() -> None:
     assert choose(GIL_WHEEL, index=[GIL_WHEEL]).newer == ""
 
 
-def test_what_the_index_lost_is_told() -> None:
+def test_what_the_index_lost_is_reported() -> None:
     assert "does not have it" in choose(version="1.0").problems[0]
     assert "does not have release 1.0" in choose(index=[T_WHEEL.replace("1.0", "2.0")]).problems[0]
 
@@ -163,7 +163,7 @@ def test_an_index_of_files_is_asked_like_any_other(tmp_path: Path) -> None:
     assert index.ask(["ham"])["ham"] == Answer()
 
 
-def test_an_index_that_does_not_answer_is_told_and_not_kept(tmp_path: Path) -> None:
+def test_an_index_that_does_not_answer_is_reported_and_not_kept(tmp_path: Path) -> None:
     index = Index(
         Places(indexes=("http://127.0.0.1:9/simple",), find_links=(), certificates=None),
         tmp_path / "kept",

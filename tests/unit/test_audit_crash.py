@@ -47,7 +47,7 @@ psycopg2._psycopg (total: 8)
 
 
 def essence(dump: Dump) -> tuple[object, ...]:
-    """What a dump says, but for the spelling of paths."""
+    """What a dump says, except for the spelling of paths."""
     frames = [(frame.installed, frame.line, frame.binary) for frame in dump.frames]
     return dump.signal, dump.python, dump.platform, dump.machine, dump.extensions, frames
 
@@ -55,7 +55,7 @@ def essence(dump: Dump) -> tuple[object, ...]:
 def test_a_dump_is_read() -> None:
     dump = parse(DUMP)
 
-    assert (dump.signal, dump.told) == ("SIGSEGV", "Segmentation fault")
+    assert (dump.signal, dump.wording) == ("SIGSEGV", "Segmentation fault")
     assert (dump.python, dump.free_threaded) == ("3.14", True)
     assert (dump.platform, dump.machine) == ("manylinux", "x86_64")
     assert dump.date == datetime(2026, 11, 2, 23, 59, tzinfo=UTC)
@@ -113,7 +113,7 @@ def test_a_list_that_was_cut_off_keeps_only_whole_names() -> None:
         ("nothing happened", ""),
     ],
 )
-def test_signals_are_told_as_each_system_words_them(text: str, signal: str) -> None:
+def test_signals_are_reported_as_each_system_words_them(text: str, signal: str) -> None:
     assert parse(text).signal == signal
 
 

@@ -264,7 +264,7 @@ def test_a_script_has_its_requirements_in_the_lock_itself(tmp_path: Path) -> Non
     assert names(read(tmp_path, "uv.lock", text)) == {"withextra": "3.0", "gamma": "1.0"}
 
 
-def test_development_and_sources_are_told(tmp_path: Path) -> None:
+def test_development_and_sources_are_reported(tmp_path: Path) -> None:
     given = read(tmp_path, "uv.lock", UV_LOCK)
 
     assert entry(given, "checker").development
@@ -310,7 +310,7 @@ def test_an_extra_brings_its_distributions(tmp_path: Path, name: str, text: str)
     assert "gamma" in names(read(tmp_path, name, text, extras=("fast",)))
 
 
-def test_git_is_told_in_every_lock_that_can_have_it(tmp_path: Path) -> None:
+def test_git_is_reported_in_every_lock_that_can_have_it(tmp_path: Path) -> None:
     for name, text in (("a.lock", PYLOCK), ("c.lock", PIPFILE_LOCK)):
         assert entry(read(tmp_path, name, text), "from-git").source == "git"
 
@@ -352,7 +352,7 @@ def test_a_requirements_file_with_hashes_includes_and_constraints(tmp_path: Path
     assert entry(given, "direct").source == "url"
 
 
-def test_a_wrong_requirement_is_told_with_its_line(tmp_path: Path) -> None:
+def test_a_wrong_requirement_is_reported_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(AuditError) as failure:
         read(tmp_path, "requirements.txt", "alpha==1.0\n\nbeta ==== what\n")
 
@@ -425,7 +425,7 @@ def test_an_interpreter_stands_for_its_environment(tmp_path: Path) -> None:
     assert names(given) == {"spam": "1.0"}
 
 
-def test_a_wheel_is_told_by_its_contents(tmp_path: Path) -> None:
+def test_a_wheel_is_reported_by_its_contents(tmp_path: Path) -> None:
     given = reading.read(make_wheel(tmp_path, "spam", "1.0"), LINUX, Selection())
 
     assert names(given) == {"spam": "1.0"}
@@ -487,7 +487,7 @@ def test_missing_and_binary_files_and_other_directories(tmp_path: Path) -> None:
         assert told in str(failure.value)
 
 
-def test_an_unknown_group_or_extra_is_told_with_those_there_are(tmp_path: Path) -> None:
+def test_an_unknown_group_or_extra_is_reported_with_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(AuditError) as failure:
         read(tmp_path, "uv.lock", UV_LOCK, groups=("tests",), extras=("mysql",))
 

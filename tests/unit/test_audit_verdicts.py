@@ -139,7 +139,7 @@ def test_modules_of_tests_and_plugins_count_apart() -> None:
     assert (found.modules.own, found.modules.apart) == (1, 1)
 
 
-def test_a_failed_smoke_test_is_told_with_its_counts() -> None:
+def test_a_failed_smoke_test_is_reported_with_its_counts() -> None:
     failure = {"modules": ["spam._core"], "runs": 3, "failed": 3, "ending": "SIGSEGV", "said": ""}
     smoke = [{"test": "re-import", "modules": 1, "failures": [failure]}]
 

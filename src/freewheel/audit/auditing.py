@@ -109,7 +109,7 @@ def audit(workspace: Workspace, inputs: Inputs, settings: Settings, board: conso
     declared = Declared(workspace, settings.target)
     return outcome.make(
         str(settings.target),
-        _told(inputs, named),
+        _listed(inputs, named),
         findings,
         notes=notes,
         crashes=[
@@ -119,9 +119,9 @@ def audit(workspace: Workspace, inputs: Inputs, settings: Settings, board: conso
     )
 
 
-def _told(inputs: Inputs, named: Mapping[Path, Sequence[advice.Named]]) -> list[outcome.Input]:
+def _listed(inputs: Inputs, named: Mapping[Path, Sequence[advice.Named]]) -> list[outcome.Input]:
     """The inputs as the audit lists them."""
-    told = [
+    listed = [
         outcome.Input(
             path=str(given.path),
             form=given.form,
@@ -130,11 +130,11 @@ def _told(inputs: Inputs, named: Mapping[Path, Sequence[advice.Named]]) -> list[
         )
         for given in inputs.givens
     ]
-    told += [
+    listed += [
         outcome.Input(path=str(path), form=advice.FORM, distributions=len(found), notes=[])
         for path, found in named.items()
     ]
-    return told
+    return listed
 
 
 def _merged(several: Iterable[Sequence[Locked]]) -> list[Locked]:

@@ -46,12 +46,12 @@ def certified(
         except CertificateError as error:
             problems = [error.summary]
         if not problems:
-            return _told(found), ""
+            return _described(found), ""
         reasons += problems
     if downloads is not None and choice.wheel is not None:
-        told, reason = _on_index(choice, choice.wheel, downloads)
-        if told:
-            return told, ""
+        found_there, reason = _on_index(choice, choice.wheel, downloads)
+        if found_there:
+            return found_there, ""
         reasons += [reason] if reason else []
     why = reasons[0] if reasons else "its certificate was found neither beside it nor on the index"
     return "", f"it says that it is a wheel of Freewheel's, but {why}"
@@ -77,7 +77,7 @@ def _on_index(choice: Choice, wheel: Candidate, downloads: Downloads) -> tuple[s
         reason = _changed(choice.locked.installed, listed, wheel.name.filename)
         if reason:
             return "", reason
-    return _told(found), ""
+    return _described(found), ""
 
 
 def _candidates(choice: Choice, workspace: Workspace, stem: str) -> Iterator[Path]:
@@ -142,7 +142,7 @@ def _digest(path: Path) -> str:
     return f"sha256={base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
 
 
-def _told(found: Certificate) -> str:
+def _described(found: Certificate) -> str:
     proven = [defect.id for defect in found.defects if defect.verdict == "proven"]
     return (
         f"{found.kind} certificate of {found.finished.date()}: {len(proven)} defects shown to be "

@@ -59,7 +59,7 @@ class Crash(_Part):
 
     path: str
     signal: str
-    told: str
+    wording: str
     python: str
     platform: str
     deepest: list[str]

@@ -52,7 +52,7 @@ def _show_end(audit: Audit, failing: Sequence[Finding]) -> None:
 def _crash(crash: Crash) -> Iterator[str]:
     """What a dump says, before what is known of the distributions in it."""
     where = " on ".join(filter(None, (crash.python and f"Python {crash.python}", crash.platform)))
-    yield f"{crash.path}: {crash.told or 'no signal named'} ({crash.signal or '?'}), {where}"
+    yield f"{crash.path}: {crash.wording or 'no signal named'} ({crash.signal or '?'}), {where}"
     count = f"{crash.modules} extension modules of {len(crash.distributions)} distributions"
     cut = "" if crash.complete else "; the list was cut off, there may be more"
     yield f"  {count}{cut}"

@@ -119,7 +119,7 @@ def advise(
     return Crash(
         path=str(path),
         signal=dump.signal,
-        told=dump.told,
+        wording=dump.wording,
         python=dump.python + ("t" if dump.free_threaded and dump.python else ""),
         platform=f"{dump.platform}_{dump.machine}".strip("_"),
         deepest=[f"{f.module}: {f.function or 'unnamed'}" for f in dump.deepest[:_DEEPEST]],
@@ -156,7 +156,7 @@ def _line(
     if not found:
         return "no extension module of any distribution is in it: report it to CPython"
     if not matches:
-        ending = dump.told or "an unknown end"
+        ending = dump.wording or "an unknown end"
         return (
             f"no known defect matches: none of these {len(found)} distributions is known to end "
             f"with {ending.lower()}; audit them with --lock, and look at the deepest frames first"

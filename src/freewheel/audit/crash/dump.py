@@ -85,14 +85,14 @@ class Frame:
 class Dump:
     """What a crash dump says.
 
-    ``signal`` is a name such as SIGBUS, "hang" for a time-out, "" where nothing says; ``told`` is
-    how the dump words it. ``python`` is a version such as 3.14.2, ``platform`` one of manylinux,
+    ``signal`` is a name such as SIGBUS, "hang" for a time-out, "" where nothing says; ``wording``
+    is how the dump says it. ``python`` is a version such as 3.14.2, ``platform`` one of manylinux,
     musllinux, macosx, win, and ``machine`` its processor; "" where nothing says. ``total`` is the
     number of extension modules that the dump itself counts, None where that was cut off.
     """
 
     signal: str
-    told: str
+    wording: str
     python: str
     free_threaded: bool
     platform: str
@@ -124,11 +124,11 @@ def parse(text: str) -> Dump:
     squeezed = _tight(plain)
     names, total, cut = _extensions(squeezed, plain)
     platform = _platform(squeezed)
-    signal, told = _signal(squeezed, platform)
+    signal, wording = _signal(squeezed, platform)
     version = _VERSION.search(squeezed)
     return Dump(
         signal=signal,
-        told=told,
+        wording=wording,
         python=(version[1] or version[2] or "") if version else "",
         free_threaded=bool(_FREE_THREADED.search(squeezed)),
         platform=platform,
@@ -145,13 +145,17 @@ def _signal(squeezed: str, platform: str) -> tuple[str, str]:
     """What ended the process, and how the dump words it."""
     if fatal := _FATAL.search(squeezed):
         what = fatal["what"]
-        known = [(name, told) for told, name in _SIGNALS.items() if what.startswith(_tight(told))]
+        known = [
+            (name, wording)
+            for wording, name in _SIGNALS.items()
+            if what.startswith(_tight(wording))
+        ]
         return known[0] if known else ("SIGABRT", re.split(_NEXT, what)[0][:60])
     if _HANG.search(squeezed):
         return "hang", "Timeout"
     if named := _NAMED.search(squeezed):
         return named[0], named[0]
-    found = [(name, told) for told, name in _SIGNALS.items() if _tight(told) in squeezed]
+    found = [(name, wording) for wording, name in _SIGNALS.items() if _tight(wording) in squeezed]
     numbers = _NUMBERS["macosx" if platform == "macosx" else "linux"]
     found += [
         (numbers[int(match[1])], match[0])
