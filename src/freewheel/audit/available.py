@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -52,13 +53,18 @@ class Offer:
     @property
     def version(self) -> Version | None:
         """The release that the file is of; None where its name does not say."""
-        if name := wheel_name(self.filename):
-            return name.version
-        stem = self.filename.removesuffix(".zip").removesuffix(".tar.gz")
-        try:
-            return Version(stem.rpartition("-")[2])
-        except InvalidVersion:
-            return None
+        if self.filename.endswith(".whl"):
+            return version_of("".join(self.filename.split("-")[1:2]))
+        return version_of(self.filename.removesuffix(".zip").removesuffix(".tar.gz").split("-")[-1])
+
+
+@cache
+def version_of(text: str) -> Version | None:
+    """A version, None for what is none; a project has thousands of files, of far fewer releases."""
+    try:
+        return Version(text)
+    except InvalidVersion:
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
-from freewheel.audit.available import Answer, Offer, Offers
+from freewheel.audit.available import Answer, Offer, Offers, version_of
 from freewheel.audit.inputs.locked import Locked, LockedFile
 from freewheel.audit.target import Target, WheelName, wheel_name
 
@@ -172,10 +172,7 @@ def _takes(offer: Offer, target: Target) -> bool:
 
 
 def _same(version: Version | None, wanted: str) -> bool:
-    try:
-        return version is not None and version == Version(wanted)
-    except InvalidVersion:
-        return False
+    return version is not None and version == version_of(wanted)
 
 
 def _candidates(entry: Locked, offers: Sequence[Offer], version: str) -> list[Candidate]:
@@ -224,17 +221,18 @@ def _compiled_for(candidates: Iterable[Candidate], target: Target) -> tuple[str,
 
 def _newer(offers: Sequence[Offer], version: str, target: Target) -> set[Version]:
     """The newer releases with a compiled wheel that fits."""
-    try:
-        now = Version(version)
-    except InvalidVersion:
+    now = version_of(version)
+    if now is None:
         return set()
     found = set()
     for offer in offers:
-        name = wheel_name(offer.filename)
-        if name is None or offer.yanked or name.version <= now or name.version.is_prerelease:
+        released = offer.version
+        if released is None or released <= now or released in found or offer.yanked:
             continue
-        if name.version.local is None and name.compiled and target.rank(name) is not None:
-            found.add(name.version)
+        name = wheel_name(offer.filename)
+        final = not released.is_prerelease and released.local is None
+        if final and name and name.compiled and target.rank(name) is not None:
+            found.add(released)
     return found
 
 

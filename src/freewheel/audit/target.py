@@ -51,6 +51,7 @@ class WheelName:
         return any(tag.platform != "any" for tag in self.tags)
 
 
+@functools.cache
 def wheel_name(filename: str) -> WheelName | None:
     """The parts of a wheel's file name; None for any other name."""
     try:
