@@ -20,6 +20,7 @@ from pathlib import Path
 from freewheel.base import console, files, process
 from freewheel.base.workspace import Workspace, find_workspace, link_checkout
 from freewheel.build import patches, sdist, source, wheel
+from freewheel.build.workshop import workshop_for
 from freewheel.machine import image, requirements
 from freewheel.machine.engine import Engine, find_engine
 from freewheel.machine.interpreter import find_interpreter
@@ -107,14 +108,17 @@ def prepare(workspace: Workspace, recipe: Recipe, scratch: Path) -> Contest:
     tree = source.unpack(archive, files.empty_directory(scratch / "tree"))
     patched = patches.apply_series(tree, release, patches.read_series(release))
     lock = requirements.build_lock(recipe.build.requires)
-    made = sdist.make_sdist(
-        patched,
-        recipe,
-        files.empty_directory(scratch / "sdist"),
-        baseline=False,
-        requirements=fetch_requirements(lock, workspace.requirements),
-        log=scratch / "log",
-    )
+    with workshop_for(
+        workspace, lock, scratch=scratch, target=target, interpreter=find_interpreter(workspace)
+    ) as workshop:
+        made = sdist.make_sdist(
+            patched,
+            recipe,
+            files.empty_directory(scratch / "sdist"),
+            baseline=False,
+            workshop=workshop,
+            log=scratch / "log",
+        )
     return Contest(
         recipe=recipe,
         sdist=made,

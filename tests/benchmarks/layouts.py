@@ -33,7 +33,6 @@ from freewheel.commands.outcomes import show_error
 from freewheel.machine.interpreter import Interpreter, find_interpreter
 from freewheel.proof.compiling import Compilation
 from freewheel.proof.programs import Benchmark, load_programs
-from freewheel.proof.running import UNWANTED
 from freewheel.proof.speed.scaling import in_turn, ratio_of
 from freewheel.recipe.recipe import Recipe, Release, choose_recipe, load_recipes
 from tests.benchmarks.default_cpython import FLAGS, system_compiler
@@ -224,7 +223,7 @@ def measure(
         answer = process.run(
             [interpreter.path, "-X", "gil=0", "-W", "ignore", _TURNS, *words],
             cwd=room,
-            env=dict.fromkeys(UNWANTED),
+            env=process.confined(Path("no-home").absolute()),
             timeout=_TIMEOUT,
         )
         names = [variant.name for variant in order]

@@ -1,6 +1,7 @@
 """Builds: what was asked for lies there verified, and is not built again without a reason."""
 
 import re
+import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,8 @@ from freewheel.base import files
 from freewheel.base.workspace import share_cache
 from freewheel.build import index
 from freewheel.build.check import dynamic_failures
-from freewheel.build.wheel import Container, Wheel, host_target
+from freewheel.build.wheel import Wheel, host_target
+from freewheel.build.workshop import in_sandbox
 from freewheel.machine.engine import find_engine
 from freewheel.machine.image import find_image
 from freewheel.recipe.recipe import choose_recipe, load_recipes
@@ -134,8 +136,7 @@ def test_wrong_words_are_answered_with_the_right_ones(
     assert expected in built.freewheel(*words, code=code)
 
 
-def test_a_wheel_is_imported_in_the_image_as_well(built: Builder, tmp_path: Path) -> None:
-    """The way that a wheel for musl takes, with one for this machine's libc."""
+def test_a_wheel_is_imported_in_a_sandbox(built: Builder, tmp_path: Path) -> None:
     recipes = load_recipes(built.workspace.recipes, built.workspace.patches)
     recipe = choose_recipe(recipes, "httptools")
     release = recipe.default_release
@@ -143,16 +144,17 @@ def test_a_wheel_is_imported_in_the_image_as_well(built: Builder, tmp_path: Path
     engine = find_engine(built.workspace, may_install=False)
     image = find_image(engine, target)
     assert image
-    container = Container(engine=engine, image=image)
-    path = built.patched("httptools").wheel
+    path = Path(shutil.copy(built.patched("httptools").wheel, tmp_path))
     good = Wheel(path=path, release=release, version=release.local_version, target=target)
     # Under the name of another platform it is not installed; under another version it is.
     foreign = tmp_path / f"{path.name.rpartition('-')[0]}-win_amd64.whl"
     foreign.write_bytes(path.read_bytes())
+    places = {"scratch": tmp_path, "requirements": tmp_path}
 
     def codes(wheel: Wheel) -> list[str]:
-        return [failure.code for failure in dynamic_failures(wheel, recipe, container, tmp_path)]
+        return [failure.code for failure in dynamic_failures(wheel, recipe, workshop, tmp_path)]
 
-    assert codes(good) == []
-    assert codes(replace(good, path=foreign)) == ["FW201"]
-    assert codes(replace(good, version="1.0")) == ["FW204", "FW204"]
+    with in_sandbox(engine, image.reference, target=target, **places) as workshop:
+        assert codes(good) == []
+        assert codes(replace(good, path=foreign)) == ["FW201"]
+        assert codes(replace(good, version="1.0")) == ["FW204", "FW204"]

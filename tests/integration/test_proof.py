@@ -46,7 +46,7 @@ def test_every_patch_of_a_release_is_needed_and_works(built: Builder, release: R
     built.freewheel("prove", release.project, "--quick")
     found = certificate.read(certificate.path_of(record.wheel))
 
-    assert list(certificate.mismatches(record.wheel, found)) == []
+    assert list(certificate.problems_of(record.wheel, found)) == []
     claimed = {defect for patch in read_series(release) for defect in patch.defects}
     mended = {defect.id: defect for defect in found.defects if defect.verdict == "proven"}
     assert mended.keys() == claimed

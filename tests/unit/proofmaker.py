@@ -11,9 +11,11 @@ from packaging.specifiers import SpecifierSet
 
 from freewheel.base import files
 from freewheel.build.check import BaselineWheel
+from freewheel.build.patches import Patch
 from freewheel.machine.facts import Facts
 from freewheel.machine.interpreter import Interpreter
 from freewheel.proof import certificate, control, form
+from freewheel.proof.evidence import Expected
 from freewheel.proof.make_certificate import Evidence, issue
 from freewheel.proof.programs import Benchmark, Outcome, Probe, Programs, Stress
 from freewheel.proof.races.sanitizer import SanitizerResult
@@ -184,7 +186,7 @@ def make_evidence(directory: Path, *, quick: bool = False, said: str = "") -> Ev
             revision=1,
             patches=(),
         ),
-        series=(),
+        series=(make_patch(directory),),
         patched=as_verified(make_wheel(directory / "wheels", "demo", "1.0+ft.1")),
         baseline=BaselineWheel(
             path=baseline.path,
@@ -226,6 +228,24 @@ def make_evidence(directory: Path, *, quick: bool = False, said: str = "") -> Ev
         finished=NOON,
         commit="",
         quick=quick,
+    )
+
+
+def make_patch(directory: Path) -> Patch:
+    """A patch that mends D1."""
+    fields = {"Description": "Count without a race", "X-Defect": "D1"}
+    return Patch(path=directory / "0001-count.patch", sha256=DIGEST, fields=fields)
+
+
+def expected_of(evidence: Evidence, *added: Probe) -> Expected:
+    """What the checkout that the evidence is from has; ``added`` are probes that came since."""
+    programs = programs_of(evidence)
+    digests = {p.name: p.sha256 for p in (*programs.probes, *programs.stress, *added)}
+    return Expected(
+        source_sha256=evidence.release.sha256,
+        patches={patch.name: patch.sha256 for patch in evidence.series},
+        programs=digests,
+        suite=True,
     )
 
 

@@ -14,6 +14,7 @@ from freewheel.base.archives import repack_wheel
 from freewheel.base.errors import BuildError
 from freewheel.build import annotate, buildinfo, sbom, sdist
 from freewheel.build.patches import Patch, PatchedTree
+from freewheel.build.workshop import OnThisMachine
 from tests.unit.sbommaker import (
     EXTENSION,
     IMAGE,
@@ -264,7 +265,12 @@ def test_a_vendored_part_that_the_source_has_not_got_stops_the_sdist(tmp_path: P
 
     with pytest.raises(BuildError, match="tiny: the source has no vendor/tiny"):
         sdist.make_sdist(
-            tree, RECIPE, tmp_path, baseline=False, requirements=tmp_path, log=tmp_path / "log"
+            tree,
+            RECIPE,
+            tmp_path,
+            baseline=False,
+            workshop=OnThisMachine(interpreter=None, requirements=tmp_path),  # type: ignore[arg-type]
+            log=tmp_path / "log",
         )
 
 

@@ -101,10 +101,18 @@ def test_it_says_what_the_certificate_says(wheel: Path, tmp_path: Path) -> None:
 
     issued = issue(make_evidence(tmp_path / "evidence"))
     about = issued.wheel.model_copy(
-        update={"name": wheel.name, "sha256": hashlib.sha256(wheel.read_bytes()).hexdigest()}
+        update={
+            "name": wheel.name,
+            "project": "speedy",
+            "size": wheel.stat().st_size,
+            "sha256": hashlib.sha256(wheel.read_bytes()).hexdigest(),
+        }
     )
+    baseline = issued.baseline.model_copy(update={"name": wheel.name.replace("1.0+ft.1", "1.0")})
     defect = issued.defects[0].model_copy(update={"id": "S1"})
-    certificate.write(wheel, issued.model_copy(update={"wheel": about, "defects": [defect]}))
+    certificate.write(
+        wheel, issued.model_copy(update={"wheel": about, "baseline": baseline, "defects": [defect]})
+    )
 
     lines = explain(wheel, root=None)
     assert "  certified 2026-11-25, full proof, CPython 3.14.7 with the GIL off" in lines

@@ -1,5 +1,6 @@
 """Child processes: real ones, and what becomes of them when this process is told to end."""
 
+import json
 import os
 import sys
 import time
@@ -79,3 +80,23 @@ def test_sigterm_ends_what_is_watched_and_its_children(tmp_path: Path, who: str)
         assert "ended: Ended" not in watching.tail()
     finally:
         watching.stop()
+
+
+def test_a_confined_child_sees_none_of_the_users_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TWINE_PASSWORD", "GH_TOKEN", "PYTHONPATH", "LD_PRELOAD_X", "HTTPS_PROXY", "x"):
+        monkeypatch.setenv(name, "planted")
+    monkeypatch.setenv("TZ", "UTC")
+    program = "import json, os; print(json.dumps(dict(os.environ)))"
+
+    done = process.run(
+        [sys.executable, "-c", program], env={**process.confined(tmp_path / "home"), "ONE": "1"}
+    )
+    seen = json.loads(done.stdout)
+
+    assert "planted" not in seen.values()
+    assert (seen["ONE"], seen["TZ"]) == ("1", "UTC")
+    assert seen["PATH"] == os.environ["PATH"]
+    homes = {value for name, value in seen.items() if "HOME" in name or "XDG" in name}
+    assert homes == {str(tmp_path / "home")}

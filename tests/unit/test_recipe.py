@@ -229,7 +229,7 @@ def test_the_newest_release_is_the_default_by_version_not_by_text(
             'revision = "3"',
             'releases."1.10.0".revision: input should be a valid int',
         ),
-        ("revision = 3", "revision = 0", 'releases."1.10.0".revision: must be at least 1, is 0'),
+        ("revision = 3", "revision = 0", 'releases."1.10.0".revision: must be from 1 to 99999'),
         ('"2222', '"222', 'releases."1.10.0".sha256: must be 64 hexadecimal digits, is'),
         ("2026-01-02T03:04:05Z", "2026-01-02T03:04:05", 'releases."1.9.0".released: needs an off'),
         ("2026-01-02T03:04:05Z", '"2026-01-02"', 'releases."1.9.0".released: must be a date and'),

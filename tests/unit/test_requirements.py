@@ -1,15 +1,19 @@
 """Build requirements: a project gets what it names of the one lock, and what that needs."""
 
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from freewheel.base import process
 from freewheel.base.errors import FetchError
 from freewheel.base.workspace import find_workspace
 from freewheel.machine.requirements import (
     BUILD_REQUIREMENTS,
     SUITE_REQUIREMENTS,
     build_lock,
+    fetch_requirements,
     part_of,
     read_lock,
     suite_lock,
@@ -112,3 +116,63 @@ def test_every_entry_of_the_locks_is_named_or_says_who_needs_it() -> None:
         here = {line.split("=")[0].split()[0] for line in lines if not line.startswith("#")}
         for pin in read_lock(lock.read_text(encoding="utf-8")):
             assert pin.needed_by or pin.name in named | here, pin.name
+
+
+# -------------------------------------------------------------------- what was kept is compared
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Path]:
+    """Fetch into a cache, from an index that has one wheel; each call is a use."""
+    content = b"a wheel"
+    text = f"apart==1.0 \\\n    --hash=sha256:{hashlib.sha256(content).hexdigest()}\n"
+    asked = []
+
+    def download(words: list[str], **_options: object) -> None:
+        asked.append(words)
+        directory = Path(words[words.index("--dest") + 1])
+        (directory / "apart-1.0-py3-none-any.whl").write_bytes(content)
+
+    monkeypatch.setattr(process, "run", download)
+
+    def use() -> Path:
+        asked.clear()
+        directory = fetch_requirements(text, tmp_path / "cache")
+        use.fetched = bool(asked)  # type: ignore[attr-defined]
+        return directory
+
+    return use
+
+
+def changed(path: Path) -> None:
+    path.write_bytes(b"b wheel")
+
+
+def added(path: Path) -> None:
+    path.with_name("evil-1.0-py3-none-any.whl").write_bytes(b"x")
+
+
+def doubled(path: Path) -> None:
+    path.with_name("again-1.0-py3-none-any.whl").write_bytes(path.read_bytes())
+
+
+def linked(path: Path) -> None:
+    other = path.parents[1] / "other"
+    path.rename(other)
+    path.symlink_to(other)
+
+
+@pytest.mark.parametrize("change", [changed, added, doubled, linked, Path.unlink])
+def test_what_is_kept_is_compared_with_the_lock_at_each_use(
+    kept: Callable[[], Path], change: Callable[[Path], None]
+) -> None:
+    (wheel,) = kept().iterdir()
+    assert kept.fetched  # type: ignore[attr-defined]
+    kept()
+    assert not kept.fetched  # type: ignore[attr-defined]
+
+    change(wheel)
+
+    assert [path.read_bytes() for path in kept().iterdir()] == [b"a wheel"]
+    assert kept.fetched  # type: ignore[attr-defined]
+    assert not wheel.is_symlink()

@@ -23,6 +23,7 @@ from freewheel.base.errors import CommandFailed, PublishError
 from freewheel.base.http import Credentials
 from freewheel.base.workspace import Workspace
 from freewheel.build import index
+from freewheel.proof import certificate
 from freewheel.proof.certificate import CertifiedWheel
 from freewheel.publish import upload
 from freewheel.publish.destination import INDEX_URL, Destination, resolve_destination
@@ -200,7 +201,7 @@ def test_a_wheel_that_is_wrong_by_itself(
 def test_a_file_name_of_another_project(
     fake: _FakeIndex, wheel: CertifiedWheel, destination: Destination
 ) -> None:
-    error = _refused(fake, [replace(wheel, project="fine")], destination)
+    error = _refused(fake, [replace(wheel, project="fine", seal=certificate._SEAL)], destination)
     assert "the file name says demo 1.0+ft.1, not fine" in str(error)
 
 
@@ -329,6 +330,9 @@ def _workspace(tmp_path: Path) -> Workspace:
     [
         {"TWINE_REPOSITORY_URL": twine_utils.DEFAULT_REPOSITORY},
         {"TWINE_REPOSITORY_URL": twine_utils.TEST_REPOSITORY},
+        {"TWINE_REPOSITORY_URL": twine_utils.DEFAULT_REPOSITORY.replace("/legacy", "./legacy")},
+        {"TWINE_REPOSITORY_URL": twine_utils.DEFAULT_REPOSITORY.replace("/legacy", ".:443/legacy")},
+        {"TWINE_REPOSITORY_URL": twine_utils.DEFAULT_REPOSITORY.upper().replace("HTTPS", "https")},
         {"TWINE_REPOSITORY": "pypi"},
         {"TWINE_REPOSITORY": "testpypi"},
         {"TWINE_USERNAME": "me", "TWINE_PASSWORD": _SECRET},

@@ -195,8 +195,12 @@ def test_a_certificate_of_another_wheel_and_one_cut_short(
     record: buildinfo.Record, tmp_path: Path
 ) -> None:
     issued = issue(make_evidence(tmp_path / "evidence"))
-    about = issued.wheel.model_copy(update={"name": record.wheel.name, "sha256": record.sha256})
-    path = certificate.write(record.wheel, issued.model_copy(update={"wheel": about}))
+    named = {"name": record.wheel.name, "sha256": record.sha256, "size": record.size}
+    about = issued.wheel.model_copy(update={**named, "project": record.project})
+    name = record.wheel.name.replace(VERSION, "1.0")
+    baseline = issued.baseline.model_copy(update={"name": name})
+    changes = {"wheel": about, "baseline": baseline}
+    path = certificate.write(record.wheel, issued.model_copy(update=changes))
     assert problems(record.wheel) == []
 
     certificate.write(record.wheel, issued)

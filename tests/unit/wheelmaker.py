@@ -12,8 +12,9 @@ from pathlib import Path
 from packaging.utils import parse_wheel_filename
 
 from freewheel.base import files
-from freewheel.build import buildinfo
+from freewheel.build import buildinfo, check
 from freewheel.build.check import VerifiedWheel
+from freewheel.proof import certificate
 from freewheel.proof.certificate import CertifiedWheel
 
 LINUX_TAG = "cp314-cp314t-manylinux_2_17_x86_64"
@@ -87,6 +88,7 @@ def as_verified(path: Path) -> VerifiedWheel:
         version=path.name.split("-")[1],
         sha256=files.sha256(path),
         size=path.stat().st_size,
+        seal=check._SEAL,
     )
 
 
@@ -100,6 +102,7 @@ def as_certified(path: Path) -> CertifiedWheel:
         sha256=wheel.sha256,
         size=wheel.size,
         certified=datetime(2026, 11, 25, tzinfo=UTC),
+        seal=certificate._SEAL,
     )
 
 

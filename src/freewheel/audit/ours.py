@@ -42,7 +42,7 @@ def certified(
             continue
         try:
             found = certificate.read(certificate.path_of(wheel))
-            problems = list(certificate.mismatches(wheel, found))
+            problems = certificate.problems_of(wheel, found)
         except CertificateError as error:
             problems = [error.summary]
         if not problems:

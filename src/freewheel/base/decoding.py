@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import stat
 import tomllib
@@ -39,6 +40,14 @@ def read_bytes(path: Path) -> bytes:
         raise DecodeError(f"{path}: {error.strerror or error}") from error
 
 
+def read_plain(path: Path) -> bytes:
+    """As ``read_bytes``, for a file that a person edits: a mark at its beginning is told."""
+    content = read_bytes(path)
+    if content.startswith(codecs.BOM_UTF8):
+        raise DecodeError(f"{path.name} begins with a byte order mark (BOM): save it without")
+    return content
+
+
 def text_of(content: bytes, what: str) -> str:
     """UTF-8 text, with or without a mark at its beginning. Raises DecodeError."""
     try:
@@ -67,7 +76,7 @@ def from_toml(content: bytes | str, what: str) -> dict[str, Any]:
     except RecursionError as error:
         raise DecodeError(f"{what} is nested too deep") from error
     except ValueError as error:
-        raise DecodeError(f"{what} is not TOML: {error}") from error
+        raise DecodeError(f"{what}: not valid TOML: {error}") from error
 
 
 def checked(adapter: TypeAdapter[T], value: object, what: str) -> T:

@@ -29,15 +29,9 @@ _TARGET = re.compile(r"cp\d+t?-[a-z]+_[a-z0-9_]+\Z")
 # change without a new build.
 _PIPELINE = (
     *("base/archives", "base/git", "base/members", "base/tars", "base/wheel_archive", "base/zips"),
-    *(
-        "build/annotate",
-        "build/grafts",
-        "build/check",
-        "build/importing",
-        "build/patches",
-        "build/sbom",
-    ),
-    *("build/sdist", "build/source", "build/static_checks", "build/wheel"),
+    *("build/annotate", "build/check", "build/grafts", "build/importing", "build/patches"),
+    *("build/sbom", "build/sdist", "build/source", "build/static_checks", "build/wheel"),
+    "build/workshop",
 )
 _TOOLS = ("build", "cibuildwheel", "cyclonedx-python-lib")
 # Only known once an image is chosen; the manifest then follows from the identity.

@@ -1,20 +1,19 @@
 """Stage *verify*: coded checks on a finished wheel; what passes all of them leaves quarantine.
 
-The static checks read the archive; the dynamic ones install it into a fresh cp314t environment and
-import it, on this machine or, where that cannot load it, in the image. All failures are gathered.
+The static checks read the archive; the dynamic ones install it into a fresh environment and import
+it, in a container wherever it was built in one. All failures are gathered.
 VerifiedWheel is made here and nowhere else.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, replace
 from pathlib import Path
 
-from uv import find_uv_bin
+from pydantic import BaseModel, TypeAdapter
 
-from freewheel.base import files, process
+from freewheel.base import decoding, files
 from freewheel.base.errors import CommandFailed, VerifyError
 from freewheel.build.static_checks import (
     CHECKS,
@@ -23,24 +22,72 @@ from freewheel.build.static_checks import (
     extension_modules,
     static_failures,
 )
-from freewheel.build.wheel import Container, Wheel
-from freewheel.machine.interpreter import Interpreter, python_of
+from freewheel.build.wheel import Wheel
+from freewheel.build.workshop import Workshop
 from freewheel.recipe.recipe import Recipe
 
-_IMPORTING = Path(__file__).with_name("importing.py")
-_PATIENCE = 120.0  # seconds
-_NOT_INSTALLED = 121  # the exit code that tells this from what importing does
+
+class _Report(BaseModel):
+    """What importing.py says."""
+
+    failures: dict[str, str]
+    gil_turned_on_by: str | None
+    module_version: str | None
+    metadata_version: str
+
+
+_REPORT = TypeAdapter(_Report)
+
+
+_SEAL = object()  # only this module has it, so only its functions make these wheels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VerifiedWheel:
-    """A wheel that passed every check, identified by its digest; ``size`` is in bytes."""
+class KnownWheel:
+    """A wheel whose bytes somebody answers for, identified by its digest; ``size`` is in bytes.
+
+    There are only its kinds: a wheel that passed the checks here (VerifiedWheel), one that a record
+    vouches for (RecordedWheel), and one that was proven. ``seal`` keeps others from making one,
+    also by ``dataclasses.replace``.
+    """
 
     path: Path
     project: str
     version: str
     sha256: str
     size: int
+    seal: InitVar[object]
+
+    def __post_init__(self, seal: object) -> None:
+        if seal is not _SEAL or type(self) is KnownWheel:
+            raise TypeError(f"a {type(self).__name__} is made by its checks alone")
+
+
+class VerifiedWheel(KnownWheel):
+    """A wheel that passed every check, in this process."""
+
+    __slots__ = ()
+
+    def moved_to(self, path: Path) -> VerifiedWheel:
+        """The wheel at another path, where its bytes must lie. Raises VerifyError."""
+        if files.sha256(path) != self.sha256:
+            raise VerifyError(
+                f"{path} is not the wheel that was verified", hint="run the same command again"
+            )
+        return VerifiedWheel(
+            path=path,
+            project=self.project,
+            version=self.version,
+            sha256=self.sha256,
+            size=self.size,
+            seal=_SEAL,
+        )
+
+
+class RecordedWheel(KnownWheel):
+    """A wheel with the bytes that its record names; the record vouches for the checks."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +105,12 @@ class BaselineWheel:
     size: int
     failures: tuple[str, ...]
 
+    def moved_to(self, path: Path) -> BaselineWheel:
+        """The wheel at another path, where its bytes lie."""
+        return replace(self, path=path)
 
-def check_wheel(
-    wheel: Wheel, recipe: Recipe, *, place: Interpreter | Container, scratch: Path
-) -> VerifiedWheel:
+
+def check_wheel(wheel: Wheel, recipe: Recipe, *, place: Workshop, scratch: Path) -> VerifiedWheel:
     """Run all checks; raises VerifyError that lists every failure with its code.
 
     ``place`` is where the wheel is imported. ``scratch`` is an empty directory for the environment
@@ -75,7 +124,7 @@ def check_wheel(
 
 
 def check_baseline(
-    wheel: Wheel, recipe: Recipe, *, place: Interpreter | Container, scratch: Path
+    wheel: Wheel, recipe: Recipe, *, place: Workshop, scratch: Path
 ) -> BaselineWheel:
     """Run the same checks on a baseline; only a fault of the archive raises VerifyError."""
     failures = _static(wheel, recipe)
@@ -112,11 +161,13 @@ def _refusal(wheel: Wheel, failures: Sequence[Failure]) -> VerifyError:
     )
 
 
-def recall(path: Path, *, project: str, version: str, sha256: str) -> VerifiedWheel | None:
-    """A wheel that an earlier run verified, if its bytes are still those; None if they are not."""
+def recall(path: Path, *, project: str, version: str, sha256: str) -> RecordedWheel | None:
+    """A wheel that a record vouches for, if its bytes are still those; None if they are not."""
     if not path.is_file() or files.sha256(path) != sha256:
         return None
-    return _verified(path, project, version)
+    size = path.stat().st_size
+    names = {"project": project, "version": version, "sha256": sha256}
+    return RecordedWheel(path=path, **names, size=size, seal=_SEAL)
 
 
 def recall_baseline(
@@ -142,6 +193,7 @@ def _verified(path: Path, project: str, version: str) -> VerifiedWheel:
         version=version,
         sha256=files.sha256(path),
         size=path.stat().st_size,
+        seal=_SEAL,
     )
 
 
@@ -149,15 +201,12 @@ def _verified(path: Path, project: str, version: str) -> VerifiedWheel:
 
 
 def dynamic_failures(
-    wheel: Wheel, recipe: Recipe, place: Interpreter | Container, scratch: Path
+    wheel: Wheel, recipe: Recipe, place: Workshop, scratch: Path
 ) -> Iterator[Failure]:
     """Install the wheel into a fresh environment and import all of it."""
     words = [recipe.name, recipe.import_name, *extension_modules(wheel.path)]
     try:
-        if isinstance(place, Container):
-            done = _import_in_image(wheel.path, words, place)
-        else:
-            done = _import_here(wheel.path, words, place, scratch)
+        done = place.import_wheel(wheel.path, words, scratch)
     except CommandFailed as error:
         yield Failure(code="FW201", detail=error.output.strip() or str(error))
         return
@@ -165,54 +214,19 @@ def dynamic_failures(
         ended = f"signal {-done.returncode}" if done.returncode < 0 else f"exit {done.returncode}"
         yield Failure(code="FW202", detail=f"importing ended with {ended}: {done.stderr[-2000:]}")
         return
-    report = json.loads(done.stdout)
-    for module, problem in report["failures"].items():
+    try:
+        report = decoding.checked(_REPORT, decoding.from_json(done.stdout, "the report"), "it")
+    except decoding.DecodeError as error:
+        yield Failure(code="FW202", detail=f"importing told nothing: {error.summary}")
+        return
+    for module, problem in report.failures.items():
         yield Failure(code="FW202", detail=f"{module}: {problem}")
-    if report["gil_turned_on_by"]:
-        yield Failure(code="FW203", detail=f"{report['gil_turned_on_by']} turned it on")
+    if report.gil_turned_on_by:
+        yield Failure(code="FW203", detail=f"{report.gil_turned_on_by} turned it on")
     # Not every package has a __version__; where there is one, it must be right.
-    if report["module_version"] not in recipe.build.module_versions(
+    if report.module_version not in recipe.build.module_versions(
         wheel.release.version, wheel.version
     ):
-        yield Failure(code="FW204", detail=f"__version__ is {report['module_version']}")
-    if report["metadata_version"] != wheel.version:
-        yield Failure(code="FW204", detail=f"installed as {report['metadata_version']}")
-
-
-def _import_here(
-    wheel: Path, words: Sequence[str], interpreter: Interpreter, scratch: Path
-) -> process.Finished:
-    """Raises CommandFailed where the wheel does not install."""
-    environment = scratch / "environment"
-    python = python_of(environment)
-    uv = find_uv_bin()
-    process.run([uv, "venv", "--quiet", "--no-project", "-p", interpreter.path, environment])
-    process.run([uv, "pip", "install", "--quiet", "--python", python, wheel])
-    return process.run(
-        [python, "-I", "-W", "error", _IMPORTING, *words],
-        cwd=scratch,
-        # A variable that forces the GIL on or off would hide what the modules do.
-        env={"PYTHON_GIL": None},
-        timeout=_PATIENCE,
-        check=False,
-    )
-
-
-def _import_in_image(wheel: Path, words: Sequence[str], container: Container) -> process.Finished:
-    """As above, in a container without a network; the wheel's own requirements are not there."""
-    mounted = ((wheel, f"/wheel/{wheel.name}"), (_IMPORTING, "/importing.py"))
-    abi = wheel.name.split("-")[-2]
-    python = f"/opt/python/{abi.removesuffix('t')}-{abi}/bin/python"
-    install = f"{python} -m venv /env && /env/bin/pip install --quiet --no-index --no-deps"
-    script = f'{install} "$0" || exit {_NOT_INSTALLED}; exec /env/bin/python -I -W error "$@"'
-    done = container.engine.call(
-        *("run", "--rm", "--network=none", *container.engine.create_args),
-        *(f"--volume={source}:{target}:ro" for source, target in mounted),
-        *("--workdir=/tmp", "--entrypoint=sh", container.image.reference),
-        *("-c", script, mounted[0][1], mounted[1][1], *words),
-        check=False,
-        timeout=_PATIENCE,
-    )
-    if done.returncode == _NOT_INSTALLED:
-        raise CommandFailed(done.argv, done.returncode, done.stdout + done.stderr)
-    return done
+        yield Failure(code="FW204", detail=f"__version__ is {report.module_version}")
+    if report.metadata_version != wheel.version:
+        yield Failure(code="FW204", detail=f"installed as {report.metadata_version}")

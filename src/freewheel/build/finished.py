@@ -12,8 +12,8 @@ from freewheel.recipe.recipe import Recipe, versions_of
 
 
 def without_unproven(
-    workspace: Workspace, recipes: Sequence[Recipe], wheels: Sequence[check.VerifiedWheel]
-) -> list[check.VerifiedWheel]:
+    workspace: Workspace, recipes: Sequence[Recipe], wheels: Sequence[check.KnownWheel]
+) -> list[check.KnownWheel]:
     """Those wheels but for those of targets on which their recipe says that the proof does not run.
 
     Each one that is left out is told. Raises UnprovenError where none is left.
@@ -46,7 +46,7 @@ def without_unproven(
     return left
 
 
-def verified_wheels(workspace: Workspace, recipes: Sequence[Recipe]) -> list[check.VerifiedWheel]:
+def verified_wheels(workspace: Workspace, recipes: Sequence[Recipe]) -> list[check.KnownWheel]:
     """What those recipes have in ``wheels/``, with the bytes that were verified.
 
     A wheel of a revision that its recipe has no more is left out, with a note: its patches are
@@ -55,7 +55,7 @@ def verified_wheels(workspace: Workspace, recipes: Sequence[Recipe]) -> list[che
     """
     wanted = versions_of(recipes)
     names = {recipe.name for recipe in recipes}
-    found: list[check.VerifiedWheel] = []
+    found: list[check.KnownWheel] = []
     changed: list[str] = []
     for record in buildinfo.read_records(workspace.wheels):
         if record.project not in names:

@@ -31,7 +31,7 @@ from freewheel.base.members import ArchiveError
 from freewheel.base.names import project_name, project_of, wheel_name
 from freewheel.base.wheel_archive import core_metadata
 from freewheel.build import index_pages as pages
-from freewheel.build.check import VerifiedWheel
+from freewheel.build.check import KnownWheel
 
 _FILE, _DIRECTORY = 0o644, 0o755  # a web server of another user reads them, whatever the umask is
 
@@ -53,7 +53,7 @@ class AlreadyThere:
 # ------------------------------------------------------------------------------------- changing
 
 
-def add(simple: Path, wheel: VerifiedWheel) -> Added | AlreadyThere:
+def add(simple: Path, wheel: KnownWheel) -> Added | AlreadyThere:
     """Put a verified wheel into the index at ``simple``; the same bytes again change nothing.
 
     Raises PackageIndexError where a file of that name with other bytes is listed, or one whose
@@ -169,7 +169,7 @@ def _locked(simple: Path, project: str = "") -> Iterator[None]:
         yield
 
 
-def _place(wheel: VerifiedWheel, target: Path) -> None:
+def _place(wheel: KnownWheel, target: Path) -> None:
     with files.replacing(target, mode=_FILE) as partial:
         try:
             os.link(wheel.path, partial)
@@ -210,7 +210,7 @@ def _projects(simple: Path) -> list[str]:
 # ------------------------------------------------------------------------------------- refusing
 
 
-def _check_name(wheel: VerifiedWheel) -> None:
+def _check_name(wheel: KnownWheel) -> None:
     name, version, _, _ = parse_wheel_filename(wheel.path.name)
     if name != wheel.project or version != Version(wheel.version):
         raise PackageIndexError(
@@ -228,7 +228,7 @@ def _refuse_twin(name: str, entries: Mapping[str, pages.Entry]) -> None:
         )
 
 
-def _other_bytes(listed: Path, wheel: VerifiedWheel) -> PackageIndexError:
+def _other_bytes(listed: Path, wheel: KnownWheel) -> PackageIndexError:
     return PackageIndexError(
         f"{listed.name} is in the index already, with other bytes",
         problems=differences.differences(listed, wheel.path),

@@ -30,6 +30,7 @@ from freewheel.build import (
 from freewheel.build import known_good as known
 from freewheel.build.grafts import Grafted, find_grafts
 from freewheel.build.job import Job
+from freewheel.build.workshop import OnThisMachine, Workshop, in_sandbox
 from freewheel.machine import layer
 from freewheel.machine.engine import find_engine, remove_leftovers
 from freewheel.machine.image import (
@@ -41,8 +42,8 @@ from freewheel.machine.image import (
 from freewheel.machine.interpreter import Interpreter, find_interpreter
 from freewheel.machine.layer import find_or_make_layer
 from freewheel.machine.requirements import build_lock, fetch_requirements, write_lock
-from freewheel.recipe.pythons import python_of
-from freewheel.recipe.targets import in_container, runs_here
+from freewheel.recipe.pythons import note_of, python_of
+from freewheel.recipe.targets import in_container
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,7 @@ class Outcome:
     """
 
     job: Job
-    wheel: check.VerifiedWheel | check.BaselineWheel | None = None
+    wheel: check.KnownWheel | check.BaselineWheel | None = None
     fresh: bool = False
     known_good: known.Judgement | None = None
     changed: tuple[str, ...] = ()
@@ -65,11 +66,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Prepared:
-    """A job whose sdist is made."""
+    """A job whose tree is patched."""
 
     job: Job
-    series: tuple[patches.Patch, ...]
-    sdist: sdist.Sdist
+    patched: patches.PatchedTree
     inputs: dict[str, str]
     scratch: Path
     log: Path
@@ -80,12 +80,13 @@ class _Prepared:
 class _Builder:
     """What all jobs of a run for one target share; ``container`` is None where builds are native.
 
-    ``image`` is the container's, or what stands for it. ``place`` is where wheels are imported.
+    ``image`` is the container's, or what stands for it. ``interpreter`` is what wheels are imported
+    with where there is no container.
     """
 
     container: wheel.Container | None
     image: BuilderImage
-    place: Interpreter | wheel.Container
+    interpreter: Interpreter | None
 
 
 def build(workspace: Workspace, jobs: Sequence[Job], board: Board) -> list[Outcome]:
@@ -117,7 +118,7 @@ def _alone(workspace: Workspace) -> Iterator[None]:
 
 
 def _build_stale(workspace: Workspace, jobs: Sequence[Job], board: Board) -> list[Outcome]:
-    """First all sdists, so that a patch that does not apply is known before an image is made."""
+    """First all patches, so that one that does not apply is known before an image is made."""
     prepared: list[_Prepared] = []
 
     def prepare(job: Job) -> Outcome:
@@ -177,7 +178,7 @@ def _images(job: Job) -> list[str]:
     return [layer.identity(base, packages) for base in acceptable_identities(job.target)]
 
 
-def _recall(job: Job, record: buildinfo.Record) -> check.VerifiedWheel | check.BaselineWheel | None:
+def _recall(job: Job, record: buildinfo.Record) -> check.RecordedWheel | check.BaselineWheel | None:
     names = {"project": record.project, "version": record.version, "sha256": record.sha256}
     if job.baseline:
         failures = record.details.get("failed checks", ())
@@ -191,31 +192,20 @@ def _inputs_of(job: Job) -> dict[str, str]:
 
 
 def _prepare(workspace: Workspace, job: Job, board: Board) -> _Prepared:
-    """fetch, patch, sdist."""
+    """fetch, patch."""
     started = time.monotonic()
     scratch = files.empty_directory(workspace.work / job.slug)
     log = workspace.logs / f"{job.slug}.log"
     log.unlink(missing_ok=True)
     with board.stage(job.title, "fetch"):
         archive = source.fetch(job.release, workspace.sources)
-        wheelhouse = fetch_requirements(_lock(job), workspace.requirements)
     with board.stage(job.title, "patch"):
         tree = source.unpack(archive, files.empty_directory(scratch / "tree"))
         series = () if job.baseline else patches.read_series(job.release)
         patched = patches.apply_series(tree, job.release, series)
-    with board.stage(job.title, "sdist"):
-        made = sdist.make_sdist(
-            patched,
-            job.recipe,
-            files.empty_directory(scratch / "sdist"),
-            baseline=job.baseline,
-            requirements=wheelhouse,
-            log=log,
-        )
     return _Prepared(
         job=job,
-        series=series,
-        sdist=made,
+        patched=patched,
         inputs=_inputs_of(job),
         scratch=scratch,
         log=log,
@@ -224,21 +214,34 @@ def _prepare(workspace: Workspace, job: Job, board: Board) -> _Prepared:
 
 
 def _ready_builder(workspace: Workspace, target: str, board: Board) -> _Builder:
-    python = python_of(target)
     if not in_container(target):
         with board.stage("builder", "interpreter"):
-            place = find_interpreter(workspace, python)
-        return _Builder(container=None, image=native_builder(target), place=place)
+            interpreter = find_interpreter(workspace, python_of(target))
+        return _Builder(container=None, image=native_builder(target), interpreter=interpreter)
     with board.stage("builder", "container engine"):
         engine = find_engine(workspace, may_install=True)
         remove_leftovers(engine)
     with board.stage("builder", "image"):
         image = find_or_make_image(workspace, engine, target)
     container = wheel.Container(engine=engine, image=image)
-    if not runs_here(target):
-        return _Builder(container=container, image=image, place=container)
-    with board.stage("builder", "interpreter"):
-        return _Builder(container=container, image=image, place=find_interpreter(workspace, python))
+    return _Builder(container=container, image=image, interpreter=None)
+
+
+@contextmanager
+def _workshop(workspace: Workspace, ready: _Prepared, builder: _Builder) -> Iterator[Workshop]:
+    """Where the job's foreign code runs: one container for all its steps, if builds have one."""
+    if builder.container:
+        with in_sandbox(
+            builder.container.engine,
+            builder.container.image.reference,
+            scratch=ready.scratch,
+            target=ready.job.target,
+            requirements=_requirements(workspace, ready.job),
+        ) as workshop:
+            yield workshop
+    elif builder.interpreter:
+        wheelhouse = fetch_requirements(_lock(ready.job), workspace.requirements)
+        yield OnThisMachine(interpreter=builder.interpreter, requirements=wheelhouse)
 
 
 def _grafts(ready: _Prepared, builder: _Builder, built: wheel.Wheel) -> tuple[Grafted, ...]:
@@ -274,18 +277,47 @@ def _with_packages(workspace: Workspace, job: Job, builder: _Builder, board: Boa
     with board.stage(job.title, "system packages"):
         image = find_or_make_layer(workspace, engine, builder.image, packages)
     container = wheel.Container(engine=engine, image=image)
-    place = builder.place if isinstance(builder.place, Interpreter) else container
-    return _Builder(container=container, image=image, place=place)
+    return _Builder(container=container, image=image, interpreter=None)
 
 
 def _finish(workspace: Workspace, ready: _Prepared, builder: _Builder, board: Board) -> Outcome:
-    """build, annotate, verify, and the way out of quarantine."""
+    """sdist, build, annotate, check, and the way out of quarantine."""
     job = ready.job
     started = time.monotonic()
     builder = _with_packages(workspace, job, builder, board)
+    with _workshop(workspace, ready, builder) as workshop:
+        checked = _make(workspace, ready, builder, workshop, board)
+        python = workshop.python_version()
+    record = _record(
+        ready, builder, checked, commit=git.clean_commit(workspace.root), python=python
+    )
+    known_good = None if job.baseline else _judge(workspace, record)
+    placed = _place(workspace, checked)
+    buildinfo.write_record(replace(record, wheel=placed.path))
+    if not job.baseline:
+        index.attach(workspace.simple, record.project, placed.path, buildinfo.SUFFIX)
+    shutil.rmtree(ready.scratch)
+    seconds = ready.seconds + time.monotonic() - started
+    return Outcome(job=job, wheel=placed, known_good=known_good, seconds=seconds)
+
+
+def _make(
+    workspace: Workspace, ready: _Prepared, builder: _Builder, workshop: Workshop, board: Board
+) -> check.VerifiedWheel | check.BaselineWheel:
+    """A wheel that passed its checks, still in quarantine."""
+    job = ready.job
+    with board.stage(job.title, "sdist"):
+        made = sdist.make_sdist(
+            ready.patched,
+            job.recipe,
+            files.empty_directory(ready.scratch / "sdist"),
+            baseline=job.baseline,
+            workshop=workshop,
+            log=ready.log,
+        )
     with board.stage(job.title, "wheel"):
         built = wheel.build_wheel(
-            ready.sdist,
+            made,
             job.recipe.build,
             job.target,
             files.empty_directory(ready.scratch / "wheel"),
@@ -297,7 +329,7 @@ def _finish(workspace: Workspace, ready: _Prepared, builder: _Builder, board: Bo
         annotated = annotate.annotate(
             built,
             job.recipe,
-            ready.series,
+            ready.patched.series,
             files.empty_directory(ready.scratch / "annotated"),
             image=builder.image,
             requirements=_lock(job),
@@ -307,16 +339,7 @@ def _finish(workspace: Workspace, ready: _Prepared, builder: _Builder, board: Bo
     with board.stage(job.title, "check"):
         scratch = files.empty_directory(ready.scratch / "check")
         put_through = check.check_baseline if job.baseline else check.check_wheel
-        checked = put_through(annotated, job.recipe, place=builder.place, scratch=scratch)
-    record = _record(ready, builder, checked, commit=git.clean_commit(workspace.root))
-    known_good = None if job.baseline else _judge(workspace, record)
-    placed = _place(workspace, checked)
-    buildinfo.write_record(replace(record, wheel=placed.path))
-    if not job.baseline:
-        index.attach(workspace.simple, record.project, placed.path, buildinfo.SUFFIX)
-    shutil.rmtree(ready.scratch)
-    seconds = ready.seconds + time.monotonic() - started
-    return Outcome(job=job, wheel=placed, known_good=known_good, seconds=seconds)
+        return put_through(annotated, job.recipe, place=workshop, scratch=scratch)
 
 
 def _judge(workspace: Workspace, record: buildinfo.Record) -> known.Judgement:
@@ -341,7 +364,7 @@ def _place(
         index.add(workspace.simple, wheel)
         target = workspace.wheels / wheel.path.name
     files.copy(wheel.path, target)
-    return replace(wheel, path=target)
+    return wheel.moved_to(target)
 
 
 def _record(
@@ -350,9 +373,10 @@ def _record(
     wheel: check.VerifiedWheel | check.BaselineWheel,
     *,
     commit: str,
+    python: str,
 ) -> buildinfo.Record:
     failures = wheel.failures if isinstance(wheel, check.BaselineWheel) else ()
-    note = builder.place.note if isinstance(builder.place, Interpreter) else ""
+    note = note_of(python)
     return buildinfo.Record(
         wheel=wheel.path,
         project=wheel.project,
@@ -369,9 +393,7 @@ def _record(
             "pure": ready.job.recipe.build.pure,
             "failed checks": failures,
             "image": builder.image.origin,
-            "interpreter": builder.place.version
-            if isinstance(builder.place, Interpreter)
-            else "the image's",
+            "interpreter": python,
             **({"note": note} if note else {}),
         },
     )

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import sys
 from dataclasses import dataclass
 from email.parser import HeaderParser
 from pathlib import Path, PurePosixPath
 
-from packaging.utils import InvalidSdistFilename, parse_sdist_filename, parse_wheel_filename
+from packaging.utils import InvalidSdistFilename, parse_sdist_filename
 from packaging.version import Version
 
-from freewheel.base import archives, files, process
+from freewheel.base import archives, files
 from freewheel.base.errors import BuildError, CommandFailed
 from freewheel.base.tars import open_tar
 from freewheel.build.patches import PatchedTree
+from freewheel.build.workshop import Workshop
 from freewheel.recipe.recipe import Recipe, Release
 
 _CYTHON_SOURCES = (".pyx", ".pxd", ".pxi")
@@ -38,13 +36,12 @@ def make_sdist(
     directory: Path,
     *,
     baseline: bool,
-    requirements: Path,
+    workshop: Workshop,
     log: Path,
 ) -> Sdist:
-    """Set the version in the tree and build its sdist into ``directory``.
+    """Set the version in the tree and have its sdist built into ``directory``, in the workshop.
 
-    A baseline keeps upstream's version. ``requirements`` is the directory of wheels that the build
-    backend may use; nothing comes from the network. Raises BuildError.
+    A baseline keeps upstream's version. Nothing comes from the network. Raises BuildError.
     """
     release = tree.release
     version = release.version if baseline else release.local_version
@@ -52,21 +49,14 @@ def make_sdist(
     _check_vendored(tree, recipe)
     if not baseline:
         _set_version(tree.path, recipe, release)
-    settings = (f"--config-setting={name}={value}" for name, value in recipe.build.settings())
+    settings = [f"--config-setting={name}={value}" for name, value in recipe.build.settings()]
     raw = files.empty_directory(directory / "raw")
-    words: list[str | Path] = ["--outdir", raw, *settings, tree.path]
+    variables = {
+        **_everywhere(release),
+        **recipe.build.variables(release.version, version),
+    }
     try:
-        process.run(
-            [
-                *(sys.executable, "-m", "build", "--sdist", "--installer", "uv"),
-                *words,
-            ],
-            env={
-                **_build_environment(directory, requirements, release),
-                **recipe.build.variables(release.version, version),
-            },
-            log=log,
-        )
+        workshop.build_sdist(tree.path, raw, settings, variables, log)
     except CommandFailed as error:
         raise BuildError(
             f"{release.project} {version}: the build backend made no sdist",
@@ -167,29 +157,9 @@ def _set_version(tree: Path, recipe: Recipe, release: Release) -> None:
         )
 
 
-def _build_environment(
-    directory: Path, requirements: Path, release: Release
-) -> dict[str, str | None]:
-    uv_variables = dict.fromkeys(name for name in os.environ if name.startswith("UV_"))
-    uv_settings = directory / "uv.toml"
-    # A file, since uv has no variable for it: nothing may come from an index.
-    uv_settings.write_text(
-        f"[pip]\nno-index = true\nfind-links = [{json.dumps(str(requirements))}]\n",
-        encoding="utf-8",
-    )
-    # What a backend asks for by the version of Python is for the wheel's, not for the one that runs
-    # here: the lock decides. The build of the wheel holds all of it against the lock.
-    overrides = directory / "overrides.txt"
-    found = (parse_wheel_filename(wheel.name) for wheel in requirements.glob("*.whl"))
-    lines = sorted(f"{name}=={version}\n" for name, version, _, _ in found)
-    overrides.write_text("".join(lines), encoding="utf-8")
+def _everywhere(release: Release) -> dict[str, str]:
     return {
-        **uv_variables,
         "SOURCE_DATE_EPOCH": str(release.source_date_epoch),
-        "UV_CONFIG_FILE": str(uv_settings),
-        "UV_OVERRIDE": str(overrides),
-        "UV_OFFLINE": "1",
-        "PYTHONPATH": None,
         "PYTHONHASHSEED": "0",
         "LC_ALL": "C.UTF-8",
         "TZ": "UTC",

@@ -12,7 +12,7 @@ from freewheel.base import console, process
 from freewheel.base.errors import ProofError, UnprovenError
 from freewheel.base.workspace import Workspace, find_workspace
 from freewheel.build import pipeline
-from freewheel.build.check import VerifiedWheel
+from freewheel.build.check import KnownWheel
 from freewheel.build.job import Job
 from freewheel.commands import selection
 from freewheel.commands.outcomes import show_outcomes
@@ -254,7 +254,7 @@ def soak(
     with console.Board() as board:
         outcomes = _built(pipeline.build(workspace, jobs, board))
         wheels = [
-            (one.job.python, one.wheel) for one in outcomes if isinstance(one.wheel, VerifiedWheel)
+            (one.job.python, one.wheel) for one in outcomes if isinstance(one.wheel, KnownWheel)
         ]
         found = soaking.soak(workspace, wheels, board, seconds=seconds)
     for soaked in found:

@@ -13,13 +13,15 @@ import click
 
 from freewheel.base import console
 from freewheel.base.workspace import Workspace, find_workspace
-from freewheel.build import finished
+from freewheel.build import finished, patches
+from freewheel.build.check import KnownWheel
 from freewheel.commands import selection
-from freewheel.proof import certificate
+from freewheel.proof import certificate, evidence
 from freewheel.proof.programs import load_programs
 from freewheel.publish import install_lines, server
 from freewheel.publish import upload as publishing
 from freewheel.publish.destination import Destination, on_this_machine, resolve_destination
+from freewheel.recipe.pythons import Python
 from freewheel.release import site
 from freewheel.trust import verify
 
@@ -73,9 +75,20 @@ def _certified(workspace: Workspace, projects: Sequence[str]) -> list[certificat
     verified = finished.without_unproven(workspace, recipes, verified)
     for wheel in verified:
         verify.verify_file(wheel.path)
-    return certificate.all_certified(
-        (wheel, load_programs(workspace.probes, wheel.project)) for wheel in verified
-    )
+    releases = {
+        (recipe.name, release.local_version): (recipe, release)
+        for recipe in recipes
+        for release in recipe.releases
+    }
+
+    def expected(wheel: KnownWheel) -> evidence.Expected:
+        recipe, release = releases[wheel.project, wheel.version]
+        programs = load_programs(workspace.probes, wheel.project)
+        python = Python(wheel.path.name.split("-")[-2])
+        series = patches.read_series(release)
+        return evidence.expected_of(recipe, release, series, programs, python)
+
+    return certificate.all_certified((wheel, expected(wheel)) for wheel in verified)
 
 
 @click.command(

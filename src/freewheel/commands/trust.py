@@ -24,7 +24,11 @@ def verify_wheels(wheels: tuple[Path, ...]) -> None:
     """Check WHEELS again, with the buildinfo and the attestation beside each."""
     for path in wheels:
         found = verify.verify_file(path)
-        signed = f"signed by {', '.join(found.signers)}" if found.signers else "not signed"
+        signed = (
+            f"signed by {', '.join(found.signers)}"
+            if found.signers
+            else "evidence that nobody signed"
+        )
         proven = f"{found.certified.kind} certificate" if found.certified else "no certificate"
         console.say(f"{path.name}: good, {signed}, {proven}")
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from freewheel.base import files, process
+from freewheel.base import console, files, process
 from freewheel.base.errors import CommandFailed, FetchError
 from freewheel.base.workspace import PINS
 from freewheel.recipe.platforms import platform_of
@@ -116,7 +117,10 @@ def fetch_requirements(lock: str, directory: Path, *, target: str | None = None)
     kept = directory / f"{written.stem}-{target or _this_interpreter()}"
     with files.locked(directory / f"{kept.name}.lock", what="fetching build requirements"):
         if kept.is_dir():
-            return kept
+            if _is_locked(kept, lock):
+                return kept
+            console.warn(f"{kept} is not what its lock says any more; fetching it again")
+            shutil.rmtree(kept)
         partial = files.empty_directory(kept.with_name(kept.name + files.PARTIAL))
         try:
             process.run(
@@ -141,9 +145,19 @@ def write_lock(lock: str, directory: Path) -> Path:
     """The lock as a file in ``directory``, called by its digest."""
     path = directory / f"{hashlib.sha256(lock.encode()).hexdigest()[:16]}.txt"
     with files.locked(path.with_name(f"{path.name}.lock"), what="writing a lock"):
-        if not path.exists():
+        if not path.is_file() or path.read_bytes() != lock.encode():
             files.write_text(path, lock)
     return path
+
+
+def _is_locked(directory: Path, lock: str) -> bool:
+    """Whether a directory has nothing but files that the lock accepts, one for each entry."""
+    pins = {digest: pin.name for pin in read_lock(lock) for digest in pin.hashes}
+    paths = list(directory.iterdir())
+    if any(path.is_symlink() or not path.is_file() for path in paths):
+        return False
+    found = [pins.get(files.sha256(path)) for path in paths]
+    return None not in found and len(set(found)) == len(found) > 0
 
 
 def _this_interpreter() -> str:

@@ -11,7 +11,7 @@ from packaging.version import Version
 
 from freewheel.base.errors import ProbeError
 from freewheel.base.workspace import Workspace
-from freewheel.build.check import BaselineWheel, VerifiedWheel
+from freewheel.build.check import BaselineWheel, KnownWheel
 from freewheel.build.job import Job, titled
 from freewheel.build.patches import Patch, read_series
 from freewheel.machine.interpreter import Interpreter
@@ -30,7 +30,7 @@ class Case:
     recipe: Recipe
     release: Release
     target: str
-    patched: VerifiedWheel
+    patched: KnownWheel
     baseline: BaselineWheel
     programs: Programs
     series: tuple[Patch, ...]
@@ -67,10 +67,10 @@ class Case:
 
 
 def load_case(
-    workspace: Workspace, job: Job, wheels: Sequence[VerifiedWheel | BaselineWheel | None]
+    workspace: Workspace, job: Job, wheels: Sequence[KnownWheel | BaselineWheel | None]
 ) -> Case:
     """The case of a job, given the two wheels in any order."""
-    (patched,) = (wheel for wheel in wheels if isinstance(wheel, VerifiedWheel))
+    (patched,) = (wheel for wheel in wheels if isinstance(wheel, KnownWheel))
     (baseline,) = (wheel for wheel in wheels if isinstance(wheel, BaselineWheel))
     return Case(
         recipe=job.recipe,

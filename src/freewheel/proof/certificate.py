@@ -7,28 +7,36 @@ proof; CertifiedWheel, the only kind that is published, is made here and nowhere
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter
 
-from freewheel.base import files
+from freewheel.base import decoding, files
 from freewheel.base.errors import CertificateError
-from freewheel.build.check import VerifiedWheel
-from freewheel.proof import control
+from freewheel.base.redaction import without_places
+from freewheel.build.check import KnownWheel
+from freewheel.proof.evidence import Expected, problems
 from freewheel.proof.form import Certificate
-from freewheel.proof.programs import Programs
 
 SUFFIX = ".certificate.json"
+_CERTIFICATE = TypeAdapter(Certificate)
+
+
+_SEAL = object()  # only this module has it, so only ``certified`` makes a CertifiedWheel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CertifiedWheel(VerifiedWheel):
-    """A verified wheel whose full certificate lies beside it."""
+class CertifiedWheel(KnownWheel):
+    """A known wheel whose full certificate lies beside it, and holds."""
 
     certified: datetime
+
+    def __post_init__(self, seal: object) -> None:
+        if seal is not _SEAL:
+            raise TypeError("a CertifiedWheel is made by its certificate alone")
 
 
 def path_of(wheel: Path) -> Path:
@@ -40,7 +48,9 @@ def write(wheel: Path, certificate: Certificate) -> Path:
     """Put a certificate beside its wheel, in one step."""
     path = path_of(wheel)
     content = certificate.model_dump(mode="json", by_alias=True)
-    files.write_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
+    # It is served beside the wheel; what a crash printed may name directories of this machine.
+    text = without_places(json.dumps(content, indent=1, sort_keys=True))
+    files.write_text(path, text + "\n")
     return path
 
 
@@ -54,99 +64,74 @@ def withdraw(wheel: Path) -> bool:
 
 def read(path: Path) -> Certificate:
     """The certificate in a file. Raises CertificateError."""
-    try:
-        return Certificate.model_validate_json(path.read_bytes())
-    except FileNotFoundError as error:
+    if not path.exists():
         raise CertificateError(
             f"there is no certificate {path.name}", hint="prove the wheel: `nox -s prove`"
-        ) from error
-    except (OSError, ValidationError) as error:
-        problems = (
-            [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-            if isinstance(error, ValidationError)
-            else [str(error)]
         )
+    try:
+        content = decoding.from_json(decoding.read_bytes(path), path.name)
+        return decoding.checked(_CERTIFICATE, content, path.name)
+    except decoding.DecodeError as error:
         raise CertificateError(
             f"{path.name} cannot be read, or is no certificate",
-            problems=problems,
+            problems=error.problems or [error.summary],
             hint="prove the wheel again: `nox -s prove`",
         ) from error
 
 
-def all_certified(
-    wheels: Iterable[tuple[VerifiedWheel, Programs]],
-) -> list[CertifiedWheel]:
+def all_certified(wheels: Iterable[tuple[KnownWheel, Expected]]) -> list[CertifiedWheel]:
     """Those wheels, if each one's certificate holds. Raises CertificateError for all at once."""
     found: list[CertifiedWheel] = []
-    problems: list[str] = []
-    for wheel, programs in wheels:
+    wrong: list[str] = []
+    for wheel, expected in wheels:
         try:
-            found.append(certified(wheel, programs))
+            found.append(certified(wheel, expected))
         except CertificateError as error:
-            problems.append("; ".join([error.summary, *error.problems]))
-    if problems:
+            wrong.append("; ".join([error.summary, *error.problems]))
+    if wrong:
         raise CertificateError(
             "no wheel without a certificate",
-            problems=problems,
+            problems=wrong,
             hint="put them to the proof: `nox -s prove -- --all-releases`",
         )
     return found
 
 
-def certified(wheel: VerifiedWheel, programs: Programs) -> CertifiedWheel:
-    """The wheel, if its certificate holds: full, for these bytes, and by the probes as they are.
+def certified(wheel: KnownWheel, expected: Expected) -> CertifiedWheel:
+    """The wheel, if its certificate holds: full, for these bytes, and by the checkout as it is.
 
     Raises CertificateError with everything that is wrong.
     """
-    certificate = read(path_of(wheel.path))
-    problems = list(mismatches(wheel.path, certificate))
-    problems += _unfounded(certificate)
-    problems += _outdated(certificate, programs)
-    if certificate.kind != "full":
-        problems.append(f"it records a {certificate.kind} proof; publishing needs a full one")
-    if problems:
+    found = read(path_of(wheel.path))
+    wrong = problems_of(wheel.path, found, expected)
+    if found.kind != "full":
+        wrong.append(f"it records a {found.kind} proof; publishing needs a full one")
+    if wrong:
         raise CertificateError(
             f"the certificate of {wheel.path.name} does not hold",
-            problems=problems,
-            hint=f"prove it: `nox -s prove-{wheel.project} -- --release "
-            f"{certificate.wheel.release}`",
+            problems=wrong,
+            hint=f"prove it: `nox -s prove-{wheel.project} -- --release {found.wheel.release}`",
         )
-    verified = {field.name: getattr(wheel, field.name) for field in fields(VerifiedWheel)}
-    return CertifiedWheel(**verified, certified=certificate.finished)
+    return CertifiedWheel(
+        path=wheel.path,
+        project=wheel.project,
+        version=wheel.version,
+        sha256=wheel.sha256,
+        size=wheel.size,
+        certified=found.finished,
+        seal=_SEAL,
+    )
 
 
-def mismatches(wheel: Path, certificate: Certificate) -> Iterator[str]:
-    """In what a wheel is not the one that a certificate is about."""
-    about = certificate.wheel
-    if about.name != wheel.name:
-        yield f"it is about {about.name}"
+def problems_of(wheel: Path, found: Certificate, expected: Expected | None = None) -> list[str]:
+    """All reasons why a certificate does not hold for a wheel; see ``evidence.problems``."""
+    about = found.wheel
     digest = files.sha256(wheel)
+    wrong = []
+    if about.name != wheel.name:
+        wrong.append(f"it is about {about.name}")
     if about.sha256 != digest:
-        yield f"it is about other bytes: SHA-256 {about.sha256}, the wheel's is {digest}"
-
-
-def _unfounded(certificate: Certificate) -> Iterator[str]:
-    """The programs whose runs do not bear out that the wheel stood the proof."""
-    for defect in certificate.defects:
-        if defect.verdict == "proven":
-            chance = control.chance_of(defect.baseline, defect.patched)
-            limit = control.QUICK_CHANCE if certificate.kind == "quick" else control.FULL_CHANCE
-            stood = control.stood(defect.patched, control.PROBES_AGAIN)
-            if not stood or not defect.baseline.failures or chance > limit:
-                yield f"the runs of {defect.id} do not bear out that it is proven"
-        elif defect.verdict == "moot" and (defect.baseline.failures or not defect.baseline.runs):
-            yield f"the runs of {defect.id} do not bear out that it is moot"
-    for stress in certificate.stress:
-        if not control.stood(stress.patched, control.STRESS_AGAIN):
-            yield f"the runs of {stress.name} do not bear out that the wheel stood it"
-
-
-def _outdated(certificate: Certificate, programs: Programs) -> Iterator[str]:
-    """The programs that are not any more, or not yet, what the certificate was made with."""
-    used = {defect.id: defect.probe_sha256 for defect in certificate.defects}
-    used |= {stress.name: stress.program_sha256 for stress in certificate.stress}
-    release = certificate.wheel.release
-    concerned = [probe for probe in programs.probes if release in probe.releases]
-    for program in (*concerned, *programs.stress):
-        if used.get(program.name) != program.sha256:
-            yield f"it was made without {program.project}/{program.path.name} as that is now"
+        wrong.append(f"it is about other bytes: SHA-256 {about.sha256}, the wheel's is {digest}")
+    if about.size != wheel.stat().st_size and not wrong:
+        wrong.append(f"it says {about.size} bytes, the wheel has {wheel.stat().st_size}")
+    return [*wrong, *problems(found, expected)]

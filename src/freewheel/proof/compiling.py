@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from freewheel.base import files, process
 from freewheel.base.errors import CommandFailed, ProofError
 from freewheel.base.workspace import Workspace
 from freewheel.build import buildinfo, patches, sdist, source
+from freewheel.build.workshop import workshop_for
 from freewheel.machine import requirements
 from freewheel.machine.interpreter import Interpreter
 from freewheel.machine.requirements import fetch_requirements
@@ -97,14 +97,23 @@ class Compilation:
         """As the pipeline makes it."""
         archive = source.fetch(self.release, self.workspace.sources)
         tree = source.unpack(archive, files.empty_directory(scratch / "tree"))
-        made = sdist.make_sdist(
-            patches.apply_series(tree, self.release, self.series),
-            self.recipe,
-            files.empty_directory(scratch / "made"),
-            baseline=self.baseline,
-            requirements=self._wheelhouse(None),
-            log=self.log,
-        )
+        patched = patches.apply_series(tree, self.release, self.series)
+        lock = requirements.build_lock(self.recipe.build.requires)
+        with workshop_for(
+            self.workspace,
+            lock,
+            scratch=scratch,
+            target=self.target,
+            interpreter=self.interpreter,
+        ) as workshop:
+            made = sdist.make_sdist(
+                patched,
+                self.recipe,
+                files.empty_directory(scratch / "made"),
+                baseline=self.baseline,
+                workshop=workshop,
+                log=self.log,
+            )
         return made.path
 
     def _compile(self, archive: Path, directory: Path) -> None:
@@ -124,8 +133,7 @@ class Compilation:
             process.run(
                 [find_uv_bin(), "build", "--wheel", *offline, *words],
                 env={
-                    **dict.fromkeys(name for name in os.environ if name.startswith("UV_")),
-                    "PYTHONPATH": None,
+                    **process.confined(directory / "no-home"),
                     "PYTHONHASHSEED": "0",
                     **self.recipe.build.variables(self.release.version, self.version),
                     **self.variables(tree),

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Literal
 
 from freewheel import __version__
-from freewheel.build.check import BaselineWheel, VerifiedWheel
+from freewheel.build.check import BaselineWheel, KnownWheel
 from freewheel.build.patches import Patch
 from freewheel.machine.facts import Facts
 from freewheel.machine.interpreter import Interpreter
@@ -34,7 +34,7 @@ class Evidence:
 
     release: Release
     series: tuple[Patch, ...]
-    patched: VerifiedWheel
+    patched: KnownWheel
     baseline: BaselineWheel
     findings: Sequence[tuple[Probe, control.Finding]]
     stress: Sequence[form.Stress]

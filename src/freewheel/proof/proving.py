@@ -22,6 +22,7 @@ from freewheel.machine import facts
 from freewheel.machine.interpreter import find_interpreter
 from freewheel.proof import certificate, control, form
 from freewheel.proof.cases import Case, environments_of
+from freewheel.proof.evidence import Expected, expected_of
 from freewheel.proof.make_certificate import Evidence, issue
 from freewheel.proof.programs import Probe, Program
 from freewheel.proof.races.sanitizer import SanitizerResult, known_races
@@ -109,29 +110,16 @@ def _conclude(
     case = trials.case
     sanitized = known_races(workspace, case.release, case.series, case.programs, case.python)
     problems = list(_problems(tried.findings, tried.stress, suites, sanitized))
+    issued = None if problems else issue(_evidence(workspace, trials, tried, suites, sanitized))
+    if issued:
+        # The same judgement as wherever it will be read; what it refuses is a fault of the proof.
+        problems = certificate.problems_of(case.patched.path, issued, _expected(case))
     path = None
-    if problems:
-        _withdraw(workspace, case)
-    else:
-        evidence = Evidence(
-            release=case.release,
-            series=case.series,
-            patched=case.patched,
-            baseline=case.baseline,
-            findings=tried.findings,
-            stress=tried.stress,
-            suites=suites,
-            sanitized=sanitized,
-            figures=tuple(_figures(trials)),
-            interpreter=trials.environments["patched"].interpreter,
-            machine=facts.look(),
-            started=trials.started,
-            finished=datetime.now(UTC),
-            commit=git.clean_commit(workspace.root),
-            quick=trials.quick,
-        )
-        path = _certify(case, issue(evidence))
+    if issued and not problems:
+        path = _certify(case, issued)
         index.attach(workspace.simple, case.recipe.name, case.patched.path, certificate.SUFFIX)
+    else:
+        _withdraw(workspace, case)
     return Proof(
         case=case,
         findings=tried.findings,
@@ -142,17 +130,48 @@ def _conclude(
     )
 
 
+def _evidence(
+    workspace: Workspace,
+    trials: Trials,
+    tried: Tried,
+    suites: tuple[Comparison, ...],
+    sanitized: SanitizerResult | None,
+) -> Evidence:
+    case = trials.case
+    return Evidence(
+        release=case.release,
+        series=case.series,
+        patched=case.patched,
+        baseline=case.baseline,
+        findings=tried.findings,
+        stress=tried.stress,
+        suites=suites,
+        sanitized=sanitized,
+        figures=tuple(_figures(trials)),
+        interpreter=trials.environments["patched"].interpreter,
+        machine=facts.look(),
+        started=trials.started,
+        finished=datetime.now(UTC),
+        commit=git.clean_commit(workspace.root),
+        quick=trials.quick,
+    )
+
+
 def _certify(case: Case, issued: form.Certificate) -> Path:
     """Lay the certificate beside the wheel, unless a full one that still holds is there."""
     path = certificate.path_of(case.patched.path)
     if issued.kind == "quick" and path.exists():
         try:
-            certificate.certified(case.patched, case.programs)
+            certificate.certified(case.patched, _expected(case))
         except CertificateError:
             pass
         else:
             return path
     return certificate.write(case.patched.path, issued)
+
+
+def _expected(case: Case) -> Expected:
+    return expected_of(case.recipe, case.release, case.series, case.programs, case.python)
 
 
 def _withdraw(workspace: Workspace, case: Case) -> None:

@@ -51,7 +51,7 @@ def write(workspace: Workspace, recipes: Iterable[Recipe]) -> Path:
             continue
         try:
             found = certificate.read(path)
-            problems = list(certificate.mismatches(record.wheel, found))
+            problems = certificate.problems_of(record.wheel, found)
         except (CertificateError, OSError) as error:
             problems = [str(error).splitlines()[0]]
         if problems:

@@ -18,8 +18,6 @@ from freewheel.proof.programs import EXIT_CODES, LOAD, Outcome, Program, Stress
 _TRIES = 5  # for a run that ends with "unclear"
 POSTGRES_DSN = "FREEWHEEL_POSTGRES_DSN"
 LIMITS = Path(__file__).with_name("limits.py")
-# What would force the GIL on or off, or bring in other code than the wheel's.
-UNWANTED = ("PYTHON_GIL", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONWARNINGS")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +130,8 @@ def _run_once(
     ended = process.watch(
         [*limits, *command, *words],
         cwd=scratch,
-        env={**dict.fromkeys(UNWANTED), **variables},
+        # Neither the user's tokens nor what would force the GIL on or off, or bring in other code.
+        env={**process.confined(scratch / "no-home"), **variables},
         timeout=patience.bound,
         overseer=patience,
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from freewheel.base import files
 from freewheel.base.console import Board
 from freewheel.base.workspace import Workspace
-from freewheel.build.check import VerifiedWheel
+from freewheel.build.check import KnownWheel
 from freewheel.build.job import titled
 from freewheel.machine.interpreter import find_interpreter
 from freewheel.proof.control import ending
@@ -28,7 +28,7 @@ class Soaked:
     """How a stress program ended on a wheel after working for ``work`` seconds."""
 
     python: Python
-    wheel: VerifiedWheel
+    wheel: KnownWheel
     stress: Stress
     work: float
     run: Run
@@ -48,7 +48,7 @@ class Soaked:
 
 def soak(
     workspace: Workspace,
-    wheels: Sequence[tuple[Python, VerifiedWheel]],
+    wheels: Sequence[tuple[Python, KnownWheel]],
     board: Board,
     *,
     seconds: float,

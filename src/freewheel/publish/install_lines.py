@@ -31,7 +31,7 @@ from pathlib import Path
 from packaging.version import Version
 
 from freewheel.base import files
-from freewheel.build.check import VerifiedWheel
+from freewheel.build.check import KnownWheel
 
 REQUIREMENTS = "wheels/requirements.txt"  # as seen from the checkout, where the lines are typed
 _HEADER = """\
@@ -57,7 +57,7 @@ class InstallLines:
 
 
 def install_lines(
-    wheels: Sequence[VerifiedWheel], index_url: str, *, requirements: str = REQUIREMENTS
+    wheels: Sequence[KnownWheel], index_url: str, *, requirements: str = REQUIREMENTS
 ) -> InstallLines:
     """How to install ``wheels`` from ``index_url``, which is http or an absolute ``file:`` URL.
 
@@ -74,7 +74,7 @@ def install_lines(
     )
 
 
-def write_requirements(path: Path, wheels: Sequence[VerifiedWheel]) -> None:
+def write_requirements(path: Path, wheels: Sequence[KnownWheel]) -> None:
     """Pin ``wheels`` with hashes in the requirements file ``path``, in one step.
 
     Of each project the newest version among ``wheels`` is pinned, with the digest of every wheel
@@ -89,9 +89,9 @@ def write_requirements(path: Path, wheels: Sequence[VerifiedWheel]) -> None:
             files.write_text(path, text)
 
 
-def _newest(wheels: Iterable[VerifiedWheel]) -> dict[str, list[VerifiedWheel]]:
+def _newest(wheels: Iterable[KnownWheel]) -> dict[str, list[KnownWheel]]:
     """By project, the wheels of its newest version: there is one for each platform."""
-    newest: dict[str, list[VerifiedWheel]] = {}
+    newest: dict[str, list[KnownWheel]] = {}
     for wheel in sorted(wheels, key=lambda wheel: (wheel.project, wheel.path.name)):
         found = newest.setdefault(wheel.project, [wheel])
         if Version(wheel.version) > Version(found[0].version):
@@ -101,7 +101,7 @@ def _newest(wheels: Iterable[VerifiedWheel]) -> dict[str, list[VerifiedWheel]]:
     return newest
 
 
-def _pin(wheels: Sequence[VerifiedWheel]) -> str:
+def _pin(wheels: Sequence[KnownWheel]) -> str:
     hashes = sorted({wheel.sha256 for wheel in wheels})
     lines = [
         f"{wheels[0].project}=={wheels[0].version}",
@@ -110,7 +110,7 @@ def _pin(wheels: Sequence[VerifiedWheel]) -> str:
     return " \\\n".join(lines)
 
 
-def _uv_project(newest: Mapping[str, Sequence[VerifiedWheel]], index_url: str) -> str:
+def _uv_project(newest: Mapping[str, Sequence[KnownWheel]], index_url: str) -> str:
     """A part of pyproject.toml.
 
     A source covers direct dependencies and constraints, but not what a dependency requires:

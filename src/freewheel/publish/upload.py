@@ -28,7 +28,7 @@ from pypi_simple import (
 from freewheel.base import differences, files, process
 from freewheel.base.errors import CommandFailed, PublishError
 from freewheel.base.wheel_archive import core_metadata
-from freewheel.build.check import VerifiedWheel
+from freewheel.build.check import KnownWheel
 from freewheel.proof.certificate import CertifiedWheel
 from freewheel.publish.destination import (
     CREDENTIALS_HINT,
@@ -46,7 +46,7 @@ _VISIBLE = 90.0  # seconds in which an index must show what it accepted
 class Published:
     """A wheel that the index serves with the bytes it was sent; ``uploaded`` by this run or not."""
 
-    wheel: VerifiedWheel
+    wheel: KnownWheel
     url: str
     uploaded: bool
 
@@ -88,7 +88,7 @@ def publish(wheels: Sequence[CertifiedWheel], destination: Destination) -> tuple
         )
 
 
-def _wheel_problems(wheel: VerifiedWheel) -> Iterator[str]:
+def _wheel_problems(wheel: KnownWheel) -> Iterator[str]:
     """What is wrong with a wheel by itself; asks nobody."""
     name = wheel.path.name
     if not wheel.path.is_file() or files.sha256(wheel.path) != wheel.sha256:
@@ -111,7 +111,7 @@ def _wheel_problems(wheel: VerifiedWheel) -> Iterator[str]:
         yield f"{name}: METADATA says version {said_version}"
 
 
-def _batch_problems(wheels: Sequence[VerifiedWheel]) -> Iterator[str]:
+def _batch_problems(wheels: Sequence[KnownWheel]) -> Iterator[str]:
     for position, wheel in enumerate(wheels):
         earlier = [w.path.name for w in wheels[:position] if w.project == wheel.project]
         other = differences.twin(wheel.path.name, earlier)
@@ -130,7 +130,7 @@ def _listed(client: PyPISimple, project: str) -> list[DistributionPackage]:
 
 
 def _index_problems(
-    client: PyPISimple, wheel: VerifiedWheel, found: Sequence[DistributionPackage]
+    client: PyPISimple, wheel: KnownWheel, found: Sequence[DistributionPackage]
 ) -> list[str]:
     """What the index has that this wheel must not stand beside."""
     name = wheel.path.name
@@ -146,7 +146,7 @@ def _index_problems(
     return []
 
 
-def _upload(wheel: VerifiedWheel, destination: Destination) -> None:
+def _upload(wheel: KnownWheel, destination: Destination) -> None:
     """One file, with twine as a program: its own code prints."""
     options = ["--repository-url", destination.upload_url, "--non-interactive"]
     if destination.client_certificate:
@@ -200,7 +200,7 @@ class _NotThereYetError(Exception):
     """The index does not show the file; some take a while."""
 
 
-def _read_back(client: PyPISimple, wheel: VerifiedWheel) -> str:
+def _read_back(client: PyPISimple, wheel: KnownWheel) -> str:
     """The URL of the file on the index. Raises PublishError where it is not what was sent."""
     name = wheel.path.name
     try:
@@ -225,7 +225,7 @@ def _read_back(client: PyPISimple, wheel: VerifiedWheel) -> str:
     return package.url
 
 
-def _find(client: PyPISimple, wheel: VerifiedWheel) -> DistributionPackage:
+def _find(client: PyPISimple, wheel: KnownWheel) -> DistributionPackage:
     for package in _listed(client, wheel.project):
         if package.filename == wheel.path.name:
             return package
@@ -233,7 +233,7 @@ def _find(client: PyPISimple, wheel: VerifiedWheel) -> DistributionPackage:
 
 
 def _package_problems(
-    client: PyPISimple, wheel: VerifiedWheel, package: DistributionPackage
+    client: PyPISimple, wheel: KnownWheel, package: DistributionPackage
 ) -> list[str]:
     problems = []
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from pydantic import (
     ValidationError,
 )
 
+from freewheel.base import decoding
 from freewheel.base.errors import RecipeError
 from freewheel.recipe.building import Build, Vendored
 from freewheel.recipe.suite import Suite, SuiteTable, to_suite
@@ -38,6 +38,10 @@ from freewheel.recipe.targets import CANDIDATES, Limit, Targets
 from freewheel.recipe.targets import problems as target_problems
 
 # ---------------------------------------------------------------------- what a recipe hands over
+
+
+_MAX_REVISION = 99_999
+_FIRST_YEAR, _LAST_YEAR = 1980, 2099  # that zip and gzip can both hold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,9 +182,9 @@ def load_recipe(path: Path, patches: Path) -> Recipe:
     key, the nearest valid name.
     """
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise _invalid([f"{path.name}: not valid TOML: {error}"]) from error
+        raw = decoding.from_toml(decoding.read_plain(path), path.name)
+    except decoding.DecodeError as error:
+        raise _invalid([error.summary]) from error
     try:
         table = read(_RecipeFile, raw)
     except ValidationError as error:
@@ -280,8 +284,10 @@ def _release_problems(release: Release) -> Iterable[str]:
             yield f"{key}: a local version; name the upstream release, revision gives the +ft.N"
     except InvalidVersion:
         yield f"{key}: not a version (PEP 440)"
-    if release.revision < 1:
-        yield f"{key}.revision: must be at least 1, is {release.revision}"
+    if not 1 <= release.revision <= _MAX_REVISION:
+        yield f"{key}.revision: must be from 1 to {_MAX_REVISION}"
+    if not _FIRST_YEAR <= release.released.year <= _LAST_YEAR:
+        yield f"{key}.released: must be from {_FIRST_YEAR} to {_LAST_YEAR}, as archives can say it"
     names = [path.name for path in release.patches]
     if names != sorted(set(names)):
         yield f"{key}.patches: must be in order, each once: {', '.join(sorted(set(names)))}"

@@ -60,6 +60,12 @@ def compare_builders(first: Path, second: Path) -> dict[str, str]:
     return digests
 
 
+def with_certificates(wheels: Path, digests: Mapping[str, str]) -> dict[str, str]:
+    """The list, and the digests of the certificates beside those wheels in a directory."""
+    found = {certificate.path_of(wheels / name) for name in digests if name.endswith(".whl")}
+    return {**digests, **{path.name: files.sha256(path) for path in found if path.is_file()}}
+
+
 def collect(sources: Path, wheels: Path, digests: Mapping[str, str] | None) -> list[Path]:
     """Bring the wheels below ``sources`` into ``wheels``, with what lies beside each.
 
@@ -90,9 +96,16 @@ def _problems(path: Path, digests: Mapping[str, str] | None) -> Iterator[str]:
     record = buildinfo.read_record(path.with_name(path.name + buildinfo.SUFFIX))
     if record is None or (record.wheel.name, record.sha256) != (path.name, digest):
         yield f"{path.name}: no buildinfo that is about it lies beside it"
-    if digests is not None and digests.get(path.name) != digest:
+    if digests is None:
+        return
+    if digests.get(path.name) != digest:
         known = digests.get(path.name, "nothing of that name")
         yield f"{path.name}: is {digest}, the builders agreed on {known}"
+    certified = certificate.path_of(path)
+    # The builders know of no certificate; the job that proved it adds its digest to the list.
+    listed = digests.get(certified.name)
+    if listed is not None and not (certified.is_file() and files.sha256(certified) == listed):
+        yield f"{certified.name}: is not the certificate that was issued ({listed})"
 
 
 def _wheels(directory: Path) -> dict[str, Path]:

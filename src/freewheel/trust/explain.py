@@ -181,7 +181,7 @@ def _certificate(path: Path) -> form.Certificate | None:
         found = certificate.read(certificate.path_of(path))
     except CertificateError:
         return None
-    return None if list(certificate.mismatches(path, found)) else found
+    return None if certificate.problems_of(path, found) else found
 
 
 def _certified(found: form.Certificate | None) -> Iterator[str]:

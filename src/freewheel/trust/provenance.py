@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from freewheel.base.errors import AttestationError
 from freewheel.base.workspace import PINS
 from freewheel.build import index_pages
 from freewheel.build.buildinfo import Record
+from freewheel.proof import certificate
 
 SUFFIX = index_pages.PROVENANCE
 SIGNING_KEY = "FREEWHEEL_SIGNING_KEY"  # a private key, PEM (PKCS #8), or the file that has it
@@ -45,7 +46,10 @@ def statement(record: Record) -> dict[str, Any]:
     ]
     return {
         "_type": STATEMENT_TYPE,
-        "subject": [{"name": record.wheel.name, "digest": {"sha256": record.sha256}}],
+        "subject": [
+            {"name": path.name, "digest": {"sha256": digest}}
+            for path, digest in _subjects(record).items()
+        ],
         "predicateType": PREDICATE_TYPE,
         "predicate": {
             "buildDefinition": {
@@ -66,6 +70,15 @@ def statement(record: Record) -> dict[str, Any]:
             },
         },
     }
+
+
+def _subjects(record: Record) -> dict[Path, str]:
+    """The wheel, and the certificate beside it if there is one, with their digests."""
+    subjects = {record.wheel: record.sha256}
+    certified = certificate.path_of(record.wheel)
+    if certified.is_file():
+        subjects[certified] = files.sha256(certified)
+    return subjects
 
 
 def attest(record: Record) -> Path:
@@ -117,8 +130,12 @@ def trusted_keys() -> dict[str, SSlibKey]:
     return keys
 
 
-def signers(bundle: Path, sha256: str, keys: Mapping[str, SSlibKey]) -> list[str]:
+def signers(
+    bundle: Path, sha256: str, keys: Mapping[str, SSlibKey], *, beside: Collection[str] = ()
+) -> list[str]:
     """Who has signed that the wheel with that digest was built as the bundle says.
+
+    ``beside`` are digests of files that lie beside the wheel, which must be signed with it.
 
     Raises AttestationError for a bundle that cannot be read, that is about another wheel, or that
     nobody trusted has signed.
@@ -130,7 +147,7 @@ def signers(bundle: Path, sha256: str, keys: Mapping[str, SSlibKey]) -> list[str
                 envelope.verify([key], 1)
             except VerificationError:
                 continue
-            _check_subject(envelope, bundle, sha256)
+            _check_subject(envelope, bundle, sha256, beside)
             found.append(who)
     if not found:
         raise AttestationError(
@@ -161,7 +178,7 @@ def _envelopes(bundle: Path) -> Iterable[Envelope]:
     return envelopes
 
 
-def _check_subject(envelope: Envelope, bundle: Path, sha256: str) -> None:
+def _check_subject(envelope: Envelope, bundle: Path, sha256: str, beside: Collection[str]) -> None:
     """The signature holds; now the statement must be about these bytes."""
     try:
         content = decoding.from_json(envelope.payload, "the statement")
@@ -182,4 +199,10 @@ def _check_subject(envelope: Envelope, bundle: Path, sha256: str) -> None:
             f"{bundle.name} is about another wheel",
             problems=[f"the wheel's digest is {sha256}", f"signed for: {', '.join(subjects)}"],
             hint="do not use the wheel: its bytes are not those that were signed",
+        )
+    if unsigned := set(beside) - subjects:
+        raise AttestationError(
+            f"{bundle.name} does not speak of the certificate beside the wheel",
+            problems=[f"the certificate's digest is {digest}" for digest in sorted(unsigned)],
+            hint="it was made or changed after the signature: do not rely on it, or sign again",
         )

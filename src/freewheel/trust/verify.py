@@ -21,7 +21,7 @@ CHECKS = {
     "FW301": "the buildinfo lies beside the wheel and can be read",
     "FW302": "the buildinfo is about this wheel: its name, digest and size",
     "FW303": "the attestation is signed by a trusted key and is about this wheel",
-    "FW304": "the certificate can be read and is about this wheel",
+    "FW304": "the certificate is about this wheel, and its own numbers bear out what it says",
 }
 
 
@@ -59,7 +59,11 @@ def verify_file(path: Path) -> Verified:
     bundle = path.with_name(path.name + provenance.SUFFIX)
     if bundle.exists():
         try:
-            signers = provenance.signers(bundle, files.sha256(path), provenance.trusted_keys())
+            certified_path = certificate.path_of(path)
+            beside = [files.sha256(certified_path)] if certified_path.is_file() else []
+            signers = provenance.signers(
+                bundle, files.sha256(path), provenance.trusted_keys(), beside=beside
+            )
         except AttestationError as error:
             told = "; ".join([error.summary, *error.problems])
             problems.append(f"FW303 {CHECKS['FW303']}: {told}")
@@ -67,7 +71,7 @@ def verify_file(path: Path) -> Verified:
     if certificate.path_of(path).exists():
         try:
             certified = certificate.read(certificate.path_of(path))
-            told_wrong = list(certificate.mismatches(path, certified))
+            told_wrong = certificate.problems_of(path, certified)
         except CertificateError as error:
             told_wrong = [error.summary, *error.problems]
         problems += [f"FW304 {CHECKS['FW304']}: {problem}" for problem in told_wrong]

@@ -25,7 +25,7 @@ from freewheel.proof.cases import WheelName
 from freewheel.proof.form import Figure, Ratio
 from freewheel.proof.programs import Benchmark
 from freewheel.proof.result_cache import Subject
-from freewheel.proof.running import UNWANTED, Environment
+from freewheel.proof.running import Environment
 
 _RATE = Path(__file__).with_name("rate.py")
 
@@ -178,7 +178,7 @@ def rate_of(
             *(str(shape.workers), shape.kind, f"{seconds:g}"),
         ],
         cwd=scratch,
-        env={**dict.fromkeys(UNWANTED), **services},
+        env={**process.confined(scratch / "no-home"), **services},
         timeout=benchmark.seconds + seconds,
     )
     lines = ended.said.splitlines()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -32,7 +31,7 @@ from freewheel.machine import postgres
 from freewheel.machine.interpreter import Interpreter
 from freewheel.machine.requirements import suite_lock
 from freewheel.proof.patience import Patience
-from freewheel.proof.running import LIMITS, UNWANTED, Environment, make_environment
+from freewheel.proof.running import LIMITS, Environment, make_environment
 from freewheel.proof.suite.results import Case, Comparison, SuiteResult, compare, differing, fold
 from freewheel.recipe.recipe import Recipe, Release
 from freewheel.recipe.suite import Pass, Suite
@@ -48,8 +47,6 @@ _PATIENCE = 5.0
 _MODULE = re.compile(r"to load module '([^']+)'")  # in CPython's warning about the GIL
 _ENDS = (0, 1)  # pytest's exit codes of a run that came to its end: all passed, some failed
 _NOTHING = 5  # and of one that found no test
-# Variables that would change what is tested, or how.
-_MEDDLING = ("PG", "PYTEST_", "USE_UVLOOP")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,10 +324,8 @@ def _command(room: _Room, suite: Suite, part: Pass) -> list[str | Path]:
 
 def _variables(room: _Room, part: Pass, wheel: Path) -> dict[str, str | None]:
     version = str(parse_wheel_filename(wheel.name)[1])
-    meddling = [name for name in os.environ if name.startswith(_MEDDLING)]
     variables: dict[str, str | None] = {
-        **dict.fromkeys((*UNWANTED, *meddling)),
-        "HOME": str(room.directory / "home"),
+        **process.confined(room.directory / "home"),
         "TMPDIR": str(room.directory / "tmp"),
         "PYTHONDONTWRITEBYTECODE": "1",
         **{name: value.replace("{version}", version) for name, value in part.environment.items()},
