@@ -12,6 +12,7 @@ from uv import find_uv_bin
 from freewheel.base import files, process
 from freewheel.base.errors import CommandFailed, ProofError
 from freewheel.machine.interpreter import Interpreter, python_of
+from freewheel.proof.own_requirements import own_lock
 from freewheel.proof.patience import Patience
 from freewheel.proof.programs import EXIT_CODES, LOAD, Outcome, Program, Stress
 
@@ -52,7 +53,10 @@ class Run:
 def make_environment(
     directory: Path, wheel: Path, interpreter: Interpreter, *, requirements: Path | None = None
 ) -> Environment:
-    """A fresh environment in ``directory`` with ``wheel``, and what a lock with hashes lists."""
+    """A fresh environment in ``directory`` with ``wheel``, and what a lock with hashes lists.
+
+    What the wheel itself requires is there as well.
+    """
     files.empty_directory(directory)
     python = python_of(directory)
     uv = find_uv_bin()
@@ -62,8 +66,12 @@ def make_environment(
 
     try:
         process.run([uv, "venv", "--quiet", "--no-project", "-p", interpreter.path, directory])
-        if requirements:
-            locked = ("--require-hashes", "-r", requirements)
+        locks = [requirements] if requirements else []
+        if lock := own_lock(wheel, interpreter):
+            locks.append(directory / "requirements.txt")
+            locks[-1].write_text(lock, encoding="utf-8")
+        for path in locks:
+            locked = ("--require-hashes", "-r", path)
             try:
                 # Its hashes tell that what uv has kept is the same. The index, asked for each
                 # environment anew, takes seconds to answer.
