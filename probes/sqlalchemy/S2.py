@@ -1,0 +1,156 @@
+# /// script
+# requires-python = ">=3.14,<3.16"
+# dependencies = ["SQLAlchemy==2.1.9"]
+#
+# [tool.freewheel.probe]
+# defect = "S2"
+# title = "a mapper remembers what is no longer true"
+# releases = "<=2.1.9"
+# use = "supported"
+# passes = "what a mapper says holds for the subclass, whatever other threads memoize"
+# fails-by = ["wrong answer"]
+# runs = { baseline = 10, patched = 30 }
+# seconds = 120
+# ///
+"""S2: a mapper remembers what is no longer true.
+
+Releases:   SQLAlchemy up to 2.0.58 and 2.1.9, without the GIL; with it, if it is handed over there.
+Use:        several threads use a mapped class first; later a module is imported that has a
+            subclass of it, as plugins do.
+Symptom:    queries of the parent leave the rows of the subclass out, for good, without an error.
+Cause:      a mapper notes the names of its memos by `keys |= {name}`, which is not atomic: of two
+            names noted at once, one is lost, and that memo is not dropped with the others. A memo
+            that one thread was computing while another declared the subclass stays as well.
+
+Shows:      nothing is left to luck. One thread asks for a memo of the mapper, held at each
+            instruction that makes memos in turn, while another does one of two things: it asks
+            for another memo, and the subclass is declared after that; or it declares the subclass.
+            Then the parent's SELECT must name the subclass.
+"""
+
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
+
+from sqlalchemy import String, inspect, select
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+WRONG_ANSWER = 3  # docs/probes.md
+A_MOMENT = 0.3  # seconds for a thread that may wait for the other
+
+
+def make_parent():
+    class Base(DeclarativeBase):
+        pass
+
+    class Animal(Base):
+        __tablename__ = "animal"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        kind: Mapped[str] = mapped_column(String(9))
+        __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "animal"}  # noqa: RUF012
+
+    class Dog(Animal):
+        __mapper_args__ = {"polymorphic_identity": "dog"}  # noqa: RUF012
+
+    Base.registry.configure()
+    return Dog
+
+
+def declare(parent):
+    class Puppy(parent):
+        __mapper_args__ = {"polymorphic_identity": "puppy"}  # noqa: RUF012
+
+    parent.registry.configure()  # as its first query does
+    return Puppy
+
+
+def knows_puppies(parent):
+    statement = select(parent).compile(compile_kwargs={"literal_binds": True})
+    mapper = inspect(parent)
+    return "'puppy'" in str(statement) and len(mapper.self_and_descendants) == 2
+
+
+def interleave(first, second, place, where, *, opcodes=False):
+    """Do `first` in a thread up to a place, then `second` in another, then the rest of `first`.
+
+    Places are counted: lines, or instructions, of the functions that `where` is true for. Should
+    `second` wait for `first`, that goes on. Return whether `first` has got to the place.
+    """
+    held, go, left = threading.Event(), threading.Event(), [place]
+
+    def trace(frame, event, _):
+        if not where(frame.f_code):
+            return None
+        frame.f_trace_opcodes = opcodes
+        if event == ("opcode" if opcodes else "line"):
+            left[0] -= 1
+            if left[0] == 0:
+                held.set()
+                go.wait()
+        return trace
+
+    def traced():
+        sys.settrace(trace)
+        try:
+            first()
+        finally:
+            sys.settrace(None)
+            held.set()
+
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(traced)
+        held.wait()
+        other = pool.submit(second)
+        wait([other], A_MOMENT)
+        go.set()
+        one.result()
+        other.result()
+    return left[0] <= 0
+
+
+def memoizes(code):
+    return "Memoized" in code.co_qualname
+
+
+def ask(parent):
+    """For the memos that tell which rows are the parent's."""
+    return inspect(parent)._single_table_criterion, inspect(parent).self_and_descendants  # noqa: SLF001
+
+
+def ask_something_else(parent):
+    return inspect(parent)._all_pk_cols  # noqa: SLF001
+
+
+def wrong_places(first, second, opcodes):
+    places, place, more, kept = [], 1, True, []
+    while more:
+        parent = make_parent()
+        more = interleave(
+            lambda parent=parent: first(parent),
+            lambda parent=parent: kept.append(second(parent)),
+            place,
+            memoizes,
+            opcodes=opcodes,
+        )
+        if second is not declare:
+            kept.append(declare(parent))
+        if not knows_puppies(parent):
+            places.append(place)
+        place += 1
+    return places, place - 2
+
+
+def main():
+    failed = False
+    for what, *case in [
+        ("names noted at once", ask_something_else, ask, True),
+        ("declared meanwhile", ask, declare, False),
+    ]:
+        places, held = wrong_places(*case)
+        failed |= bool(places)
+        print(f"S2: {what}: held at {held} places, puppies are missing at {places}")
+    return WRONG_ANSWER if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
