@@ -99,8 +99,9 @@ class Suite:
 
     It is copied out, so that nothing but the installed wheel can be imported; or, where it is a
     ``package`` of the wheel itself, run from there. ``requires`` are projects that the tests
-    import. ``seconds`` is the longest that one test may take before it counts as hanging. An
-    ``unprivileged`` suite is not run as root. ``parallel`` is None where no part of it allows that.
+    import. ``link`` is where, beside them, they look for what is installed. ``seconds`` is the
+    longest that one test may take before it counts as hanging. An ``unprivileged`` suite is not
+    run as root. ``parallel`` is None where no part of it allows that.
     """
 
     tests: PurePosixPath
@@ -110,6 +111,7 @@ class Suite:
     ordinary: Pass
     parallel: Pass | None
     requires: tuple[str, ...] = ()
+    link: str = ""
 
 
 # ------------------------------------------------------------------------- the shape of the tables
@@ -134,6 +136,7 @@ class SuiteTable(Table):
 
     tests: TreePath
     package: ImportName = ""
+    link: ImportName = ""
     requires: Many[ProjectName] = ()
     needs: Many[Need] = ()
     unprivileged: bool = False
@@ -151,6 +154,7 @@ def to_suite(table: SuiteTable) -> Suite:
         tests=PurePosixPath(table.tests),
         package=table.package,
         requires=table.requires,
+        link=table.link,
         unprivileged=table.unprivileged,
         seconds=table.seconds,
         ordinary=Pass(

@@ -119,6 +119,7 @@ def suite_digest(recipe: Recipe, release: Release, *, parallel: bool) -> str:
         "sdist": release.sha256,
         "tests": str(suite.tests),
         "package": suite.package,
+        "link": suite.link,
         "seconds": suite.seconds,
         "threads": part.threads,
         "thread_safe_because": part.thread_safe_because,
@@ -260,9 +261,12 @@ def _lay_out(room: _Room, archive: SourceArchive, suite: Suite) -> None:
             )
         if not suite.package:
             shutil.copytree(tests, room.run / suite.tests.name)
-            return
         packages = (room.directory / "env" / "lib").glob("*/site-packages")
         for place in packages:
+            if suite.link:
+                (room.run / suite.link).symlink_to(place)
+            if not suite.package:
+                continue
             put_back(tests, place.joinpath(*suite.package.split(".")))
 
 
