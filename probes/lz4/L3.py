@@ -1,5 +1,5 @@
 # /// script
-# requires-python = "==3.14.*"
+# requires-python = ">=3.14"
 # dependencies = ["lz4==4.4.5"]
 #
 # [tool.freewheel.probe]
