@@ -99,9 +99,10 @@ class Suite:
 
     It is copied out, so that nothing but the installed wheel can be imported; or, where it is a
     ``package`` of the wheel itself, run from there. ``requires`` are projects that the tests
-    import. ``link`` is where, beside them, they look for what is installed. ``seconds`` is the
-    longest that one test may take before it counts as hanging. An ``unprivileged`` suite is not
-    run as root. ``parallel`` is None where no part of it allows that.
+    import. ``link`` is where, beside them, they look for what is installed, and ``files`` are
+    what else of the sdist they read there. ``seconds`` is the longest that one test may take before
+    it counts as hanging. An ``unprivileged`` suite is not run as root. ``parallel`` is None where
+    no part of it allows that.
     """
 
     tests: PurePosixPath
@@ -112,6 +113,7 @@ class Suite:
     parallel: Pass | None
     requires: tuple[str, ...] = ()
     link: str = ""
+    files: tuple[str, ...] = ()
 
 
 # ------------------------------------------------------------------------- the shape of the tables
@@ -137,6 +139,7 @@ class SuiteTable(Table):
     tests: TreePath
     package: ImportName = ""
     link: ImportName = ""
+    files: Many[TreePath] = ()
     requires: Many[ProjectName] = ()
     needs: Many[Need] = ()
     unprivileged: bool = False
@@ -155,6 +158,7 @@ def to_suite(table: SuiteTable) -> Suite:
         package=table.package,
         requires=table.requires,
         link=table.link,
+        files=table.files,
         unprivileged=table.unprivileged,
         seconds=table.seconds,
         ordinary=Pass(

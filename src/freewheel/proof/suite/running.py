@@ -120,6 +120,7 @@ def suite_digest(recipe: Recipe, release: Release, *, parallel: bool) -> str:
         "tests": str(suite.tests),
         "package": suite.package,
         "link": suite.link,
+        "files": suite.files,
         "seconds": suite.seconds,
         "threads": part.threads,
         "thread_safe_because": part.thread_safe_because,
@@ -253,7 +254,8 @@ def _copy_interpreter(interpreter: Interpreter, directory: Path) -> Interpreter:
 def _lay_out(room: _Room, archive: SourceArchive, suite: Suite) -> None:
     """Put the tests, and nothing else of the source tree, where they are run."""
     with tempfile.TemporaryDirectory() as name:
-        tests = unpack(archive, Path(name)) / suite.tests
+        tree = unpack(archive, Path(name))
+        tests = tree / suite.tests
         if not tests.is_dir():
             raise ProofError(
                 f"{archive.path.name} has no directory {suite.tests}",
@@ -261,6 +263,8 @@ def _lay_out(room: _Room, archive: SourceArchive, suite: Suite) -> None:
             )
         if not suite.package:
             shutil.copytree(tests, room.run / suite.tests.name)
+        for file in suite.files:
+            shutil.copyfile(tree / file, room.run / Path(file).name)
         packages = (room.directory / "env" / "lib").glob("*/site-packages")
         for place in packages:
             if suite.link:
