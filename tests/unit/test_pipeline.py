@@ -115,7 +115,7 @@ def record(workspace: Workspace, wanted: Job) -> buildinfo.Record:
         version=wheel.version,
         sha256=wheel.sha256,
         size=wheel.size,
-        inputs={**pipeline._inputs_of(wanted), "image": IMAGE},
+        inputs={**pipeline._inputs_of(workspace, wanted), "image": IMAGE},
         details={},
     )
     buildinfo.write_record(made)

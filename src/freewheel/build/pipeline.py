@@ -30,6 +30,7 @@ from freewheel.build import (
 from freewheel.build import known_good as known
 from freewheel.build.grafts import Grafted, find_grafts
 from freewheel.build.job import Job
+from freewheel.build.needed import beside, in_waves, wheels_for, with_needed
 from freewheel.build.workshop import OnThisMachine, Workshop, in_sandbox
 from freewheel.machine import layer
 from freewheel.machine.engine import find_engine, remove_leftovers
@@ -92,8 +93,17 @@ class _Builder:
 def build(workspace: Workspace, jobs: Sequence[Job], board: Board) -> list[Outcome]:
     """Bring each job's wheel into ``wheels/``, doing only what its inputs ask for.
 
-    One job's failure does not stop the others; it is in the job's outcome.
+    What a job needs is built before it. One job's failure does not stop the others; it is in the
+    job's outcome.
     """
+    outcomes: dict[str, Outcome] = {}
+    for wave in in_waves(with_needed(workspace, jobs)):
+        outcomes |= _build_wave(workspace, wave, board)
+    return [outcomes[job.slug] for job in jobs]
+
+
+def _build_wave(workspace: Workspace, jobs: Sequence[Job], board: Board) -> dict[str, Outcome]:
+    """Jobs that do not need each other."""
     outcomes = {job.slug: _attempt(job, partial(_look, workspace, job)) for job in jobs}
     stale = [job for job in jobs if not outcomes[job.slug].fresh and not outcomes[job.slug].error]
     if stale:
@@ -101,7 +111,7 @@ def build(workspace: Workspace, jobs: Sequence[Job], board: Board) -> list[Outco
             for outcome in _build_stale(workspace, stale, board):
                 changed = outcomes[outcome.job.slug].changed
                 outcomes[outcome.job.slug] = replace(outcome, changed=changed)
-    return [outcomes[job.slug] for job in jobs]
+    return outcomes
 
 
 @contextmanager
@@ -158,7 +168,7 @@ def _look(workspace: Workspace, job: Job) -> Outcome:
     )
     if record is None:
         return Outcome(job=job)
-    changed = buildinfo.changed(record.inputs, _inputs_of(job), images=_images(job))
+    changed = buildinfo.changed(record.inputs, _inputs_of(workspace, job), images=_images(job))
     if changed:
         return Outcome(job=job, changed=tuple(changed))
     found = _recall(job, record)
@@ -186,9 +196,12 @@ def _recall(job: Job, record: buildinfo.Record) -> check.RecordedWheel | check.B
     return check.recall(record.wheel, **names)
 
 
-def _inputs_of(job: Job) -> dict[str, str]:
+def _inputs_of(workspace: Workspace, job: Job) -> dict[str, str]:
     series = () if job.baseline else patches.read_series(job.release)
-    return buildinfo.gather(job.recipe, job.release, series, version=job.version, target=job.target)
+    inputs = buildinfo.gather(
+        job.recipe, job.release, series, version=job.version, target=job.target
+    )
+    return inputs | {wheel.input: wheel.sha256 for wheel in wheels_for(workspace, job)}
 
 
 def _prepare(workspace: Workspace, job: Job, board: Board) -> _Prepared:
@@ -206,7 +219,7 @@ def _prepare(workspace: Workspace, job: Job, board: Board) -> _Prepared:
     return _Prepared(
         job=job,
         patched=patched,
-        inputs=_inputs_of(job),
+        inputs=_inputs_of(workspace, job),
         scratch=scratch,
         log=log,
         seconds=time.monotonic() - started,
@@ -236,7 +249,7 @@ def _workshop(workspace: Workspace, ready: _Prepared, builder: _Builder) -> Iter
             builder.container.image.reference,
             scratch=ready.scratch,
             target=ready.job.target,
-            requirements=_requirements(workspace, ready.job),
+            requirements=_requirements(workspace, ready),
         ) as workshop:
             yield workshop
     elif builder.interpreter:
@@ -252,11 +265,18 @@ def _grafts(ready: _Prepared, builder: _Builder, built: wheel.Wheel) -> tuple[Gr
     return find_grafts(built.path, ready.job.recipe.build.grafts, owners)
 
 
-def _requirements(workspace: Workspace, job: Job) -> Path:
+def _requirements(workspace: Workspace, ready: _Prepared) -> Path:
     """The directory of build requirements for a container; for a native build, their lock."""
+    job = ready.job
     if not in_container(job.target):
+        if job.recipe.build.needs:
+            raise BuildError(
+                f"{job.title}: build.needs needs a container",
+                hint=f"exclude {job.target} in {job.recipe.path.name}",
+            )
         return write_lock(_lock(job), workspace.requirements)
-    return fetch_requirements(_lock(job), workspace.requirements, target=job.target)
+    wheelhouse = fetch_requirements(_lock(job), workspace.requirements, target=job.target)
+    return beside(wheelhouse, wheels_for(workspace, job), ready.scratch / "requirements")
 
 
 def _lock(job: Job) -> str:
@@ -322,7 +342,7 @@ def _make(
             job.target,
             files.empty_directory(ready.scratch / "wheel"),
             container=builder.container,
-            requirements=_requirements(workspace, job),
+            requirements=_requirements(workspace, ready),
             log=ready.log,
         )
     with board.stage(job.title, "annotate"):
@@ -332,7 +352,7 @@ def _make(
             ready.patched.series,
             files.empty_directory(ready.scratch / "annotated"),
             image=builder.image,
-            requirements=_lock(job),
+            requirements="".join([_lock(job), *(w.pin for w in wheels_for(workspace, job))]),
             grafts=_grafts(ready, builder, built),
             publisher=buildinfo.PUBLISHER,
         )

@@ -119,15 +119,17 @@ class Graft(Table):
 class Build(Table):
     """What shapes a wheel beside its source and its patches.
 
-    ``requires`` names entries of the lock of build requirements. ``environment`` and
-    ``config_settings`` are handed to the build backend, for the sdist and for the wheel.
-    ``generated`` are patterns of files that are made again from others. A ``pure`` project has no
-    extension modules: one wheel, built for one target, serves all. ``system_packages`` are there
-    when the wheel is built, and ``grafts`` are those of their shared libraries that come into it.
+    ``requires`` names entries of the lock of build requirements, ``needs`` other recipes whose
+    patched wheels are requirements too. ``environment`` and ``config_settings`` are handed to the
+    build backend, for the sdist and for the wheel. ``generated`` are patterns of files that are
+    made again from others. A ``pure`` project has no extension modules: one wheel, built for one
+    target, serves all. ``system_packages`` are there when the wheel is built, and ``grafts`` are
+    those of their shared libraries that come into it.
     """
 
     version: Many[Place]
     requires: Many[ProjectName]
+    needs: Many[ProjectName] = ()
     environment: dict[Variable, str] = Field(default_factory=dict)
     config_settings: dict[Option, str | Many[str]] = Field(default_factory=dict)
     generated: Many[TreePath] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Annotated
 
@@ -168,11 +169,28 @@ def load_recipes(recipes: Path, patches: Path) -> tuple[Recipe, ...]:
             found.append(load_recipe(path, patches))
         except RecipeError as error:
             problems += error.problems
+    problems = problems or list(_need_problems(found))
     if problems:
         raise _invalid(problems)
     if not found:
         raise RecipeError(f"no recipe in {recipes}", hint="docs/recipes.md tells how to write one")
     return tuple(found)
+
+
+def _need_problems(recipes: Sequence[Recipe]) -> Iterable[str]:
+    """Needs that no recipe meets, and those that go round in a circle."""
+    needs = {recipe.name: recipe.build.needs for recipe in recipes}
+    for recipe in recipes:
+        for name in recipe.build.needs:
+            if name not in needs:
+                meant = nearest(name, list(needs))
+                said = f"; did you mean {meant}?" if meant else ""
+                yield f"{recipe.path.name}: build.needs: there is no recipe for {name}{said}"
+    try:
+        TopologicalSorter(needs).prepare()
+    except CycleError as error:
+        circle = " needs ".join(reversed(error.args[1]))
+        yield f"build.needs: {circle}; one of them must be built first"
 
 
 def load_recipe(path: Path, patches: Path) -> Recipe:

@@ -18,7 +18,7 @@ from freewheel.base.errors import CommandFailed, ReproduceError
 from freewheel.base.names import wheel_name
 from freewheel.base.redaction import without_credentials
 from freewheel.base.workspace import Workspace, link_checkout
-from freewheel.build import buildinfo, patches
+from freewheel.build import buildinfo, needed, patches
 from freewheel.machine import layer
 from freewheel.recipe.recipe import Recipe, Release, choose_recipe
 
@@ -134,6 +134,7 @@ def _require_same_inputs(record: buildinfo.Record, recipe: Recipe, release: Rele
         version=record.version,
         target=record.inputs["target"],
     )
+    current |= {k: v for k, v in record.inputs.items() if k.startswith(needed.INPUT)}
     images = [record.inputs["image"]]  # which one is used is decided below, from the record
     changed = buildinfo.changed(record.inputs, current, images=images)
     if changed:
