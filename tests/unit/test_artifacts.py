@@ -71,6 +71,26 @@ def test_a_wheel_is_received_with_what_lies_beside_it(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("came", [b"{}", b'{"changed": 1}', None])
+def test_a_certificate_on_the_list_is_the_one_that_was_issued(
+    tmp_path: Path, came: bytes | None
+) -> None:
+    wheel = built(tmp_path / "a")
+    certified = certificate.path_of(wheel)
+    certified.write_bytes(b"{}")
+    digests = {path.name: files.sha256(path) for path in (wheel, certified)}
+    if came is None:
+        certified.unlink()
+    else:
+        certified.write_bytes(came)
+
+    if came == b"{}":
+        assert artifacts.collect(tmp_path / "a", tmp_path / "wheels", digests)
+    else:
+        with pytest.raises(VerifyError, match="is not the certificate that was issued"):
+            artifacts.collect(tmp_path / "a", tmp_path / "wheels", digests)
+
+
 @pytest.mark.parametrize("known", [{}, {"of-another.whl": "0" * 64}, "other bytes"])
 def test_what_is_not_on_the_list_is_not_received(
     tmp_path: Path, known: dict[str, str] | str

@@ -208,3 +208,27 @@ def test_a_certificate_of_another_wheel_and_one_cut_short(
 
     path.write_text(path.read_text(encoding="utf-8")[:-20], encoding="utf-8")
     assert {problem.split()[0] for problem in problems(record.wheel)} == {"FW304"}
+
+
+@pytest.mark.usefixtures("keys")
+def test_a_signature_speaks_of_the_certificate(record: buildinfo.Record, tmp_path: Path) -> None:
+    issued = issue(make_evidence(tmp_path / "evidence"))
+    named = {"name": record.wheel.name, "sha256": record.sha256, "size": record.size}
+    about = issued.wheel.model_copy(update={**named, "project": record.project})
+    baseline = issued.baseline.model_copy(
+        update={"name": record.wheel.name.replace(VERSION, "1.0")}
+    )
+    path = certificate.write(
+        record.wheel, issued.model_copy(update={"wheel": about, "baseline": baseline})
+    )
+    provenance.attest(record)
+    assert problems(record.wheel) == []
+
+    # Believable by its own numbers, but not the one that was signed.
+    path.write_text(path.read_text().replace("CPython", "Cpython").replace('"Debian"', '"Ubuntu"'))
+    (problem,) = problems(record.wheel)
+    assert problem.startswith("FW303")
+    assert "does not speak of the certificate" in problem
+
+    path.unlink()
+    assert problems(record.wheel) == []

@@ -60,12 +60,6 @@ def compare_builders(first: Path, second: Path) -> dict[str, str]:
     return digests
 
 
-def with_certificates(wheels: Path, digests: Mapping[str, str]) -> dict[str, str]:
-    """The list, and the digests of the certificates beside those wheels in a directory."""
-    found = {certificate.path_of(wheels / name) for name in digests if name.endswith(".whl")}
-    return {**digests, **{path.name: files.sha256(path) for path in found if path.is_file()}}
-
-
 def collect(sources: Path, wheels: Path, digests: Mapping[str, str] | None) -> list[Path]:
     """Bring the wheels below ``sources`` into ``wheels``, with what lies beside each.
 
