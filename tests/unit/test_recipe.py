@@ -169,11 +169,23 @@ def test_what_is_known_of_a_test_may_concern_some_releases(tmp_path: Path, patch
     suite = load_recipe(write(tmp_path, VALID + SUITE), patches).suite
 
     assert suite is not None
-    older, newer = (suite.ordinary.of_release(version) for version in ("1.9.0", "1.10.0"))
+    older, newer = (suite.ordinary.concerning(version, "3.14") for version in ("1.9.0", "1.10.0"))
     assert [known.tests for known in older.failing] == [("*test_old",), ("*test_any",)]
     assert [known.tests for known in newer.failing] == [("*test_any",)]
     assert newer.failing[0].matches("test_a.py::Case::test_any")
     assert not newer.failing[0].matches("test_a.py::Case::test_any2")
+
+
+def test_what_is_known_of_a_test_may_concern_some_interpreters(
+    tmp_path: Path, patches: Path
+) -> None:
+    text = SUITE.replace('*test_any"]', '*test_any"], requires-python = ">=3.15"', 1)
+    assert text != SUITE
+    suite = load_recipe(write(tmp_path, VALID + text), patches).suite
+
+    assert suite is not None
+    assert suite.ordinary.concerning("1.10.0", "3.14").failing == ()
+    assert len(suite.ordinary.concerning("1.10.0", "3.15").failing) == 1
 
 
 @pytest.mark.parametrize(

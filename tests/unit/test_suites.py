@@ -10,6 +10,7 @@ import pytest
 
 from freewheel.base.errors import ProofError
 from freewheel.base.process import Ended
+from freewheel.machine.interpreter import Interpreter
 from freewheel.proof.suite import running
 from freewheel.proof.suite.results import (
     COMPARISON,
@@ -47,6 +48,7 @@ SUITE = Suite(
     parallel=None,
 )
 WHEEL = Path("speedy-1.0-py3-none-any.whl")
+HERE = Interpreter(path=Path("python3.14t"), version="3.14.7", build="b", origin="here")
 
 
 def report(when: str, outcome: str, message: str = "", *, test: str = "t") -> dict[str, Any]:
@@ -448,14 +450,14 @@ def read_tree(root: Path) -> dict[str, str]:
 
 def test_a_recipe_that_says_nothing_of_a_suite_is_named() -> None:
     with pytest.raises(ProofError, match="does not say how to run"):
-        running.chosen_pass(RECIPE, RELEASE, parallel=False)
+        running.chosen_pass(RECIPE, RELEASE, HERE, parallel=False)
     with pytest.raises(ProofError, match="no part of speedy's suite runs in parallel"):
-        running.chosen_pass(replace(RECIPE, suite=SUITE), RELEASE, parallel=True)
+        running.chosen_pass(replace(RECIPE, suite=SUITE), RELEASE, HERE, parallel=True)
 
 
 def test_the_digest_follows_what_a_result_depends_on_and_no_reason_for_a_failure() -> None:
     def digest(suite: Suite) -> str:
-        return running.suite_digest(replace(RECIPE, suite=suite), RELEASE, parallel=False)
+        return running.suite_digest(replace(RECIPE, suite=suite), RELEASE, HERE, parallel=False)
 
     known = Known(tests=("*",), reason="because it is so")
     assert digest(SUITE) == digest(replace(SUITE, ordinary=replace(PART, failing=(known,))))
@@ -471,4 +473,4 @@ def test_every_recipe_of_this_checkout_has_a_suite_in_both_passes() -> None:
     for recipe in load_recipes(ROOT / "recipes", ROOT / "patches"):
         for release in recipe.releases:
             for parallel in (False, True):
-                assert running.chosen_pass(recipe, release, parallel=parallel).tests
+                assert running.chosen_pass(recipe, release, HERE, parallel=parallel).tests

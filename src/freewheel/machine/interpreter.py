@@ -76,6 +76,11 @@ class Interpreter:
     origin: str
 
     @property
+    def minor(self) -> str:
+        """The minor version: ``3.14``."""
+        return ".".join(self.version.split(".")[:2])
+
+    @property
     def note(self) -> str:
         """What has to be known of it: that it is not a final release; else ""."""
         return note_of(self.version)

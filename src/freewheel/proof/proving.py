@@ -229,13 +229,13 @@ def _suites(
 def _suite(workspace: Workspace, trials: Trials, *, parallel: bool) -> Comparison:
     """One pass of a case's suite on both wheels; what is kept is not run again."""
     case, interpreter = trials.case, trials.environments["patched"].interpreter
-    part = chosen_pass(case.recipe, case.release, parallel=parallel)
+    part = chosen_pass(case.recipe, case.release, interpreter, parallel=parallel)
     subject = Subject(
         kind=f"{case.recipe.name}-suite",
         facts={
             "baseline": case.baseline.sha256,
             "patched": case.patched.sha256,
-            "suite": suite_digest(case.recipe, case.release, parallel=parallel),
+            "suite": suite_digest(case.recipe, case.release, interpreter, parallel=parallel),
             "explained": repr((part.failing, part.expects_defect)),
             "interpreter": interpreter.build,
         },

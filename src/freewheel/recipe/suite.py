@@ -34,12 +34,14 @@ DottedName = Annotated[str, StringConstraints(pattern=r"^\w+(\.\w+)+$")]
 class Known(Table):
     """Tests of which something is known, such as why they fail, in the releases that are named.
 
-    ``message`` is a pattern that a failure's message must fit.
+    ``requires_python`` names the CPython with which it is so. ``message`` is a pattern that a
+    failure's message must fit.
     """
 
     tests: Some[Word]
     reason: Reason
     releases: Specifiers = EVERY
+    requires_python: Specifiers = EVERY
     message: Message = "*"
 
     def matches(self, test: str) -> bool:
@@ -79,11 +81,15 @@ class Pass:
     failing: tuple[Known, ...]
     expects_defect: tuple[Known, ...]
 
-    def of_release(self, version: str) -> Pass:
-        """The same, with only what concerns that release."""
+    def concerning(self, release: str, python: str) -> Pass:
+        """The same, with only what concerns that release with that CPython, such as 3.14."""
 
         def concerning(all_of_them: tuple[Known, ...]) -> tuple[Known, ...]:
-            return tuple(known for known in all_of_them if version in known.releases)
+            return tuple(
+                known
+                for known in all_of_them
+                if release in known.releases and python in known.requires_python
+            )
 
         return dataclasses.replace(
             self,

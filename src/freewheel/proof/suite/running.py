@@ -84,7 +84,9 @@ def prove_suite(
             baseline, patched = pool.map(one, (wheels.baseline, wheels.patched))
         return baseline, patched
 
-    return settle(*both(()), both, chosen_pass(recipe, release, parallel=parallel))
+    return settle(
+        *both(()), both, chosen_pass(recipe, release, wheels.interpreter, parallel=parallel)
+    )
 
 
 def settle(
@@ -99,7 +101,9 @@ def settle(
     return compare(baseline, patched, repeated, part)
 
 
-def chosen_pass(recipe: Recipe, release: Release, *, parallel: bool) -> Pass:
+def chosen_pass(
+    recipe: Recipe, release: Release, interpreter: Interpreter, *, parallel: bool
+) -> Pass:
     """What the recipe says of this way to run the suite; ProofError where it says nothing."""
     suite = _suite(recipe)
     part = suite.parallel if parallel else suite.ordinary
@@ -108,13 +112,15 @@ def chosen_pass(recipe: Recipe, release: Release, *, parallel: bool) -> Pass:
             f"no part of {recipe.name}'s suite runs in parallel",
             hint=f"add [suite.parallel] to {recipe.path.name}, or do not ask for it",
         )
-    return part.of_release(release.version)
+    return part.concerning(release.version, interpreter.minor)
 
 
-def suite_digest(recipe: Recipe, release: Release, *, parallel: bool) -> str:
+def suite_digest(
+    recipe: Recipe, release: Release, interpreter: Interpreter, *, parallel: bool
+) -> str:
     """Over all that a result depends on, but for the wheel, the interpreter and PostgreSQL."""
     suite = _suite(recipe)
-    part = chosen_pass(recipe, release, parallel=parallel)
+    part = chosen_pass(recipe, release, interpreter, parallel=parallel)
     content = {
         "sdist": release.sha256,
         "tests": str(suite.tests),
@@ -153,7 +159,8 @@ def run_suite(
     Raises ProofError where it does not come to its end, imported another copy of the project than
     the wheel's, or something else than the wheel turned the GIL on.
     """
-    suite, part = _suite(recipe), chosen_pass(recipe, release, parallel=parallel)
+    suite = _suite(recipe)
+    part = chosen_pass(recipe, release, interpreter, parallel=parallel)
     suite = dataclasses.replace(suite, seconds=suite.seconds * patience)
     with tempfile.TemporaryDirectory(prefix="freewheel-suite-") as name:
         room = _furnish(Path(name).resolve(), suite, wheel, interpreter)
