@@ -121,13 +121,13 @@ class ProbeError(FreewheelError):
 
 
 class ProofError(FreewheelError):
-    """A wheel could not be put to the proof."""
+    """A wheel could not be tested by a proof."""
 
     exit_code = 41
 
 
 class UnprovenError(FreewheelError):
-    """A wheel was put to the proof and did not stand it, or a patch was not needed."""
+    """A wheel failed its proof, or a patch was not needed."""
 
     exit_code = 42
 
