@@ -124,8 +124,7 @@ def test_nothing_else_is_touched_and_the_documentation_makes_itself(checkout: Wo
 
     docs.renew(checkout)
 
-    assert (
-        "| speedy | 1.0 | **S1** two threads count a thing twice |"
-        in (checkout.root / "README.md").read_text()
-    )
+    assert "| [speedy](docs/defects.md#speedy) | 1.0 (" in (checkout.root / "README.md").read_text()
+    defects = (checkout.root / "docs" / "defects.md").read_text()
+    assert "| [S1](../probes/speedy/S1.py) | two threads count a thing twice |" in defects
     assert "speedy==1.0+ft.1" in (checkout.root / "docs" / "consume.md").read_text()

@@ -324,7 +324,7 @@ def test_a_probe_shows_its_defect_on_a_public_release(probe: Probe) -> None:
     recipe = next(recipe for recipe in RECIPES if recipe.name == probe.project)
     concerned = [r.version for r in recipe.releases if Version(r.version) in probe.releases]
 
-    assert metadata["requires-python"] == str(probe.pythons)
+    assert SpecifierSet(metadata["requires-python"]) == probe.pythons
     assert any(probe.pythons.contains(python.version) for python in PYTHONS)
     assert (requirement.name, pin.operator) == (probe.project, "==")
     assert pin.version == max(concerned, key=Version)
