@@ -13,7 +13,6 @@
 # runs = { baseline = 10, patched = 15 }
 # seconds = 60
 # ///
-# ruff: noqa: S608  the table is its own
 """P10: a transaction whose start was cancelled stays open, and swallows later ones.
 
 Releases:   asyncpg 0.31.0 and 0.32.0, with the GIL as well.
@@ -28,6 +27,7 @@ Shows:      start() is cancelled before it waits, while it waits, when the answe
 Needs PostgreSQL: FREEWHEEL_POSTGRES_DSN=postgresql://user@127.0.0.1:5432/postgres
 """
 
+# ruff: noqa: S608  the table is its own
 import asyncio
 import os
 import sys

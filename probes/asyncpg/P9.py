@@ -13,7 +13,6 @@
 # runs = { baseline = 10, patched = 15 }
 # seconds = 60
 # ///
-# ruff: noqa: S608  the table is its own
 """P9: a cancelled executemany() that waits for the socket never ends.
 
 Releases:   asyncpg 0.31.0 and 0.32.0, with the GIL as well.
@@ -27,6 +26,7 @@ Shows:      the server is kept from reading: it waits for a lock, so that the da
 Needs PostgreSQL: FREEWHEEL_POSTGRES_DSN=postgresql://user@127.0.0.1:5432/postgres
 """
 
+# ruff: noqa: S608  the table is its own
 import asyncio
 import os
 import sys

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from freewheel.base.errors import ProbeError
@@ -326,7 +327,7 @@ def test_a_probe_shows_its_defect_on_a_public_release(probe: Probe) -> None:
 
     assert SpecifierSet(metadata["requires-python"]) == probe.pythons
     assert any(probe.pythons.contains(python.version) for python in PYTHONS)
-    assert (requirement.name, pin.operator) == (probe.project, "==")
+    assert (canonicalize_name(requirement.name), pin.operator) == (probe.project, "==")
     assert pin.version == max(concerned, key=Version)
 
 
