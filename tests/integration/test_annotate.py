@@ -28,8 +28,9 @@ VENDORED = [
     for release in recipe.releases
     for part in release.vendored
 ]
-# How the headers of a part say its version: MAJOR, MINOR and PATCH.
-MACRO = r"#define {name}_VERSION_{part} (\d+)"
+# How the headers of a part say its version: MAJOR, MINOR, and PATCH or RELEASE.
+MACRO = r"#define {name}_VERSION_{part}\s+(\d+)"
+PREFIXES = {"xxhash": "XXH"}  # of its macros, where that is not the name
 
 
 def upstream(checkout: Checkout, release: Release) -> dict[str, bytes]:
@@ -111,19 +112,22 @@ def test_a_baseline_says_nothing(built: Builder, release: Release) -> None:
 def test_what_the_recipe_says_of_a_vendored_part_is_what_the_source_says(
     built: Builder, release: Release, part: Vendored
 ) -> None:
-    theirs = {
-        path: content
-        for path, content in upstream(built, release).items()
-        if Path(path).is_relative_to(part.path)
-    }
+    source = upstream(built, release)
+    theirs = [path for path in source if Path(path).is_relative_to(part.path)]
 
     assert theirs
     if part.name == "pgproto":
         return  # upstream does not write its version down
-    headers = b"".join(theirs[path] for path in sorted(theirs) if path.endswith(".h")).decode()
-    name = part.name.upper().replace("-", "_")
+    # A part that is one file has its header beside it.
+    room = Path(part.path).parent if part.path in source else Path(part.path)
+    headers = b"".join(
+        source[path]
+        for path in sorted(source)
+        if path.endswith(".h") and Path(path).is_relative_to(room)
+    ).decode()
+    name = PREFIXES.get(part.name, part.name.upper().replace("-", "_"))
     found = [
         re.findall(MACRO.format(name=name, part=word), headers)
-        for word in ("MAJOR", "MINOR", "PATCH")
+        for word in ("MAJOR", "MINOR", "(?:PATCH|RELEASE)")
     ]
     assert ".".join(number for (number,) in found) == part.version
