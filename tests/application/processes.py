@@ -17,7 +17,7 @@ from freewheel.base.errors import CommandFailed, MachineError
 from freewheel.machine.host import free_port
 from freewheel.machine.postgres import provide_binaries, running_postgres
 
-from .redis import Redis, running_redis
+from .broker import Redis, running_redis
 
 _HERE = Path(__file__).parent
 _PATIENCE = 60.0  # seconds until a process is ready

@@ -121,5 +121,5 @@ def test_the_doctor_finds_what_a_build_would_use(
     findings = {finding.topic: finding for finding in doctor.examine(workspace)}
 
     assert engine.name in findings["engine"].detail
-    assert image.reference in findings["image"].detail
-    assert findings["interpreter"].state == "chosen"
+    assert image.reference in findings["image for cp314t"].detail
+    assert findings["interpreter for cp314t"].state == "chosen"

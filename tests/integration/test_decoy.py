@@ -220,7 +220,15 @@ def project(consumer: Consumer, pins: dict[str, str]) -> Path:
     """A project that needs ours only indirectly, with the document's settings."""
     blocks = re.findall(r"^```toml\n(.*?)^```", _DOCUMENT, re.MULTILINE | re.DOTALL)
     settings = next(block for block in blocks if "[tool.uv]" in block)
-    settings = re.sub(r"(\w+)==[^\"]+", lambda pin: f"{pin[1]}=={pins[pin[1]]}", settings)
+    # The application has three of our projects; the document names all.
+    settings = re.sub(
+        r'"([\w-]+)==[^"]+"',
+        lambda pin: f'"{pin[1]}=={pins[pin[1]]}"' if pin[1] in pins else '"ledger"',
+        settings,
+    )
+    settings = re.sub(
+        r"(?m)^([\w-]+) = \{ index = .*\n", lambda one: one[0] if one[1] in pins else "", settings
+    )
     settings = settings.replace(_INDEX, consumer.indexes.ours_url)
     path = consumer.directory / "pyproject.toml"
     path.write_text(

@@ -24,7 +24,7 @@ from tests.integration.httptools_corpus import CALLBACKS, GET, POST, Case, corpu
 
 pytestmark = pytest.mark.integration
 
-RELEASES = ("0.9.0",)
+RELEASES = ("0.9.0", "0.7.1")
 PROGRAM = Path(__file__).with_name("httptools_replay.py")
 TIMES = int(os.environ.get("FREEWHEEL_FUZZ") or 1)
 REFUSED = "the parser is in use by another thread; a parser can be fed by one thread at a time"
