@@ -8,7 +8,7 @@
 # releases = "<=1.2.1"
 # use = "misuse"
 # passes = "what was accepted can be read again, and the other calls say: concurrent access"
-# fails-by = ["wrong answer", "crash", "hang"]
+# fails-by = ["wrong answer", "crash", "hang", "exception"]
 # runs = { baseline = 10, patched = 20 }
 # seconds = 60
 # exclusive = true

@@ -8,7 +8,7 @@
 # releases = "<=1.2.1"
 # use = "misuse"
 # passes = "the pieces are those of the data, each once, and the other calls say: concurrent access"
-# fails-by = ["wrong answer", "crash", "hang"]
+# fails-by = ["wrong answer", "crash", "hang", "exception"]
 # runs = { baseline = 10, patched = 20 }
 # seconds = 60
 # exclusive = true

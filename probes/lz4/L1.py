@@ -8,7 +8,7 @@
 # releases = "<=4.4.5"
 # use = "misuse"
 # passes = "every call returns the block of its own data, or says that the context is in use"
-# fails-by = ["wrong answer", "crash"]
+# fails-by = ["wrong answer", "crash", "exception", "hang"]
 # runs = { baseline = 10, patched = 20 }
 # seconds = 60
 # exclusive = true

@@ -8,7 +8,7 @@
 # releases = "<=4.4.5"
 # use = "misuse"
 # passes = "the frame has every piece that was accepted, whole and once"
-# fails-by = ["wrong answer", "crash"]
+# fails-by = ["wrong answer", "crash", "exception", "hang"]
 # runs = { baseline = 10, patched = 20 }
 # seconds = 60
 # exclusive = true

@@ -8,7 +8,7 @@
 # releases = "<=4.4.5"
 # use = "misuse"
 # passes = "every call returns the data of its own frame"
-# fails-by = ["wrong answer", "crash", "hang"]
+# fails-by = ["wrong answer", "crash", "hang", "exception"]
 # runs = { baseline = 10, patched = 20 }
 # seconds = 60
 # exclusive = true

@@ -8,7 +8,7 @@
 # releases = "<=0.25.0"
 # use = "misuse"
 # passes = "each operation has its own data, or says that the object is in use"
-# fails-by = ["wrong answer", "crash", "exception"]
+# fails-by = ["wrong answer", "crash", "exception", "hang"]
 # runs = { baseline = 10, patched = 30 }
 # seconds = 60
 # ///

@@ -8,7 +8,7 @@
 # releases = "<=0.25.0"
 # use = "misuse"
 # passes = "the result for the list as it was, or an exception"
-# fails-by = ["crash", "wrong answer"]
+# fails-by = ["crash", "wrong answer", "exception", "hang"]
 # runs = { baseline = 10, patched = 30 }
 # seconds = 60
 # ///

@@ -8,7 +8,7 @@
 # releases = "<=0.25.0"
 # use = "misuse"
 # passes = "an exception, or the dictionary for some state of the list"
-# fails-by = ["crash"]
+# fails-by = ["crash", "wrong answer", "exception", "hang"]
 # runs = { baseline = 10, patched = 30 }
 # seconds = 60
 # exclusive = true

@@ -8,7 +8,7 @@
 # releases = "<=0.25.0"
 # use = "supported"
 # passes = "attributes keep their values"
-# fails-by = ["crash", "wrong answer"]
+# fails-by = ["crash", "wrong answer", "exception", "hang"]
 # runs = { baseline = 10, patched = 30 }
 # seconds = 60
 # ///

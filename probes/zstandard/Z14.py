@@ -8,7 +8,7 @@
 # releases = "<=0.25.0"
 # use = "misuse"
 # passes = "it is refused, or nothing is lost; the object works"
-# fails-by = ["leak", "crash", "wrong answer", "exception"]
+# fails-by = ["leak", "crash", "wrong answer", "exception", "hang"]
 # runs = { baseline = 10, patched = 30 }
 # seconds = 60
 # ///

@@ -8,7 +8,7 @@
 # releases = "<=0.25.0"
 # use = "supported"
 # passes = "the right data, or BufferError for the source"
-# fails-by = ["wrong answer", "crash", "exception"]
+# fails-by = ["wrong answer", "crash", "exception", "hang"]
 # runs = { baseline = 10, patched = 30 }
 # seconds = 60
 # ///

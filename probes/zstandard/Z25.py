@@ -8,7 +8,7 @@
 # releases = "<=0.25.0"
 # use = "misuse"
 # passes = "what was written can be read; threads take turns, a call from within a call does not"
-# fails-by = ["wrong answer", "crash"]
+# fails-by = ["wrong answer", "crash", "exception", "hang"]
 # runs = { baseline = 10, patched = 30 }
 # seconds = 60
 # ///

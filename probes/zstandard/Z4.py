@@ -8,7 +8,7 @@
 # releases = "<=0.25.0"
 # use = "supported"
 # passes = "a compressor goes on with what it was set up with; each frame can be read"
-# fails-by = ["wrong answer", "crash", "hang"]
+# fails-by = ["wrong answer", "crash", "hang", "exception"]
 # runs = { baseline = 10, patched = 30 }
 # seconds = 60
 # ///

@@ -8,7 +8,7 @@
 # releases = "<=0.25.0"
 # use = "misuse"
 # passes = "what was accepted is whole and in order, and the other calls say that it is in use"
-# fails-by = ["wrong answer", "crash"]
+# fails-by = ["wrong answer", "crash", "exception", "hang"]
 # runs = { baseline = 10, patched = 30 }
 # seconds = 60
 # ///

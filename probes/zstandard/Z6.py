@@ -8,7 +8,7 @@
 # releases = "<=0.25.0"
 # use = "misuse"
 # passes = "each call gets the next piece, or says that the reader is in use"
-# fails-by = ["wrong answer", "crash"]
+# fails-by = ["wrong answer", "crash", "exception", "hang"]
 # runs = { baseline = 10, patched = 30 }
 # seconds = 60
 # ///

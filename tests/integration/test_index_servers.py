@@ -338,7 +338,7 @@ _STARTER = """
 import sys
 from pathlib import Path
 from freewheel.publish import server
-from freewheel.workspace import Workspace
+from freewheel.base.workspace import Workspace
 root = Path(sys.argv[1])
 workspace = Workspace(root=root, cache=root / "cache", data=root / "data")
 getattr(server, sys.argv[2])(workspace, port=0)
