@@ -36,7 +36,7 @@ from sqlalchemy import String, inspect, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 WRONG_ANSWER = 3  # docs/probes.md
-A_MOMENT = 0.3  # seconds for a thread that may wait for the other
+A_MOMENT = 0.06  # seconds for a thread that may wait for the other
 
 
 def make_parent():

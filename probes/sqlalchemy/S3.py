@@ -31,7 +31,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from sqlalchemy import QueuePool
 
 WRONG_ANSWER = 3  # docs/probes.md
-A_MOMENT = 0.2  # seconds for a thread that may wait for the other
+A_MOMENT = 0.04  # seconds for a thread that may wait for the other
 POOLS = {
     "no limit": lambda: QueuePool(Connection, pool_size=1, max_overflow=-1),
     "a limit": lambda: QueuePool(Connection, pool_size=1, max_overflow=9),

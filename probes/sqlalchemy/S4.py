@@ -34,7 +34,7 @@ from sqlalchemy import Column, Integer, MetaData, Table, select
 from sqlalchemy.orm import aliased, registry
 
 WRONG_ANSWER = 3  # docs/probes.md
-A_MOMENT = 0.2  # seconds for a thread that may wait for the other
+A_MOMENT = 0.06  # seconds for a thread that may wait for the other
 
 table = Table("t", MetaData(), Column("id", Integer, primary_key=True), *map(Column, "ab"))
 SHARED = {
