@@ -19,6 +19,7 @@ it wrote. SQLite is the database: its writers take turns, and wait for each othe
 """
 
 import asyncio
+import gc
 import itertools
 import pickle
 import tempfile
@@ -105,6 +106,12 @@ def prepare():
 def meanwhile():
     global shared
     shared = Shared()
+
+
+def resting():
+    """Before memory is measured: compiled statements are kept by hundreds, and fill for minutes."""
+    engine.clear_compiled_cache()
+    gc.collect()
 
 
 def tenant():
