@@ -105,7 +105,7 @@ def prepare():
     )
     Base.metadata.create_all(engine)
     # Open: threads that use this for the first time at once can end in a RecursionError, because
-    # what it loads is taken for loaded before it is. docs/limits.md names it; no patch fixes it yet.
+    # what it loads is taken for loaded before it is. docs/limits.md says so; no patch fixes it.
     asyncio.run(greenlet_spawn(str))
 
 
