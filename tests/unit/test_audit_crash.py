@@ -29,7 +29,8 @@ Fatal Python error: Segmentation fault
 <Cannot show all threads while the GIL is disabled>
 Stack (most recent call first):
   File "/srv/app/.venv/lib/python3.14t/site-packages/asyncpg/connection.py", line 443 in _get
-  File "/srv/app/.venv/lib/python3.14t/site-packages/sqlalchemy/util/greens.py", line 12 in spawn
+  File "/srv/app/.venv/lib/python3.14t/site-packages/sqlalchemy/util/_concurrency_py3k.py", \
+line 196 in greenlet_spawn
   File "/srv/app/work.py", line 3 in <module>
 
 Current thread's C stack trace (most recent call first):
@@ -60,7 +61,7 @@ def test_a_dump_is_read() -> None:
     assert (dump.platform, dump.machine) == ("manylinux", "x86_64")
     assert dump.date == datetime(2026, 11, 2, 23, 59, tzinfo=UTC)
     assert [frame.function for frame in dump.frames] == [
-        *("_get", "spawn", "<module>"),
+        *("_get", "greenlet_spawn", "<module>"),
         *("_Py_DumpStack", "__pyx_f_write", ""),
     ]
     assert [frame.module for frame in dump.deepest] == ["asyncpg.protocol.protocol"] * 2
@@ -198,6 +199,19 @@ def test_without_a_lock_the_release_of_the_day_is_assumed_and_said() -> None:
     assert listed["greenlet"].version == "3.3.1"
     assert "2026-01-26" in listed["asyncpg"].assumed
     assert listed["pyyaml"].version == ""
+
+
+def test_a_module_that_is_only_loaded_is_no_suspect_while_the_stack_has_one() -> None:
+    listed = DUMP.replace("greenlet._greenlet, ", "greenlet._greenlet, _brotli, ")
+    lock = {"asyncpg": "0.31.0", "greenlet": "3.3.1", "brotli": "1.2.0"}
+    elsewhere = re.sub(r"  Binary file .*\n|  File .*\n", "", listed)
+    called = listed.replace("/srv/app/work.py", "/srv/app/serve_brotli.py")
+
+    assert versions(advise(listed, lock=lock)).keys() == {"asyncpg", "greenlet"}
+    assert versions(advise(called, lock=lock)).keys() == {"asyncpg", "brotli", "greenlet"}
+    crash = advise(elsewhere, lock=lock)
+    assert versions(crash).keys() == {"asyncpg", "brotli", "greenlet"}
+    assert "not on the stack" in crash.advice
 
 
 def test_a_hang_is_matched_with_what_hangs() -> None:

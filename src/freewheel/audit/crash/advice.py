@@ -25,9 +25,11 @@ _HOW = {"hang": "hang"}  # by which outcome of a probe a signal shows itself; el
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
-    """A distribution that a dump names: its modules, and whether they are on a stack.
+    """A distribution that a dump names: its modules, and whether a stack leads to them.
 
-    ``known`` says that a lock has it; else it is taken to be called as it is imported.
+    A stack does where a frame is theirs, or is called after them: ``greenlet_spawn`` runs
+    greenlets, whose own frames a C stack that is cut off does not reach. ``known`` says that a lock
+    has it; else it is taken to be called as it is imported.
     """
 
     name: str
@@ -68,6 +70,10 @@ def named(dump: Dump, known: Iterable[str]) -> list[Named]:
         elif name in modules:
             stack.setdefault(name)
         certain |= {name} if found else set()
+    words = {word for frame in dump.frames for word in frame.words}
+    for name, listed in modules.items():
+        if words & {module.partition(".")[0].strip("_").lower() for module in listed}:
+            stack.setdefault(name)
     return [
         Named(
             name=name,
@@ -94,7 +100,11 @@ def locked_by(
 def advise(
     path: Path, dump: Dump, found: Sequence[Named], choices: Sequence[Choice], declared: Declared
 ) -> Crash:
-    """What the dump says, which known defects end like that, and what to install."""
+    """What the dump says, which known defects end like that, and what to install.
+
+    A module that is only loaded is no suspect, unless nothing on a stack has such a defect: corrupt
+    memory may show anywhere.
+    """
     by_name = {choice.locked.name: choice for choice in choices}
     how = _HOW.get(dump.signal, "crash") if dump.signal else ""
     listed = []
@@ -116,6 +126,9 @@ def advise(
         ours = declared.advised(one.name, version)
         if defects and ours is not None:
             matches[one.name] = (ours.local_version, defects)
+    seen = {one.name: matches[one.name] for one in found if one.on_stack and one.name in matches}
+    only_loaded = bool(matches) and not seen
+    matches = seen or matches
     return Crash(
         path=str(path),
         signal=dump.signal,
@@ -128,7 +141,7 @@ def advise(
         complete=dump.complete,
         distributions=listed,
         install=[f"{name}=={version}" for name, (version, _) in matches.items()],
-        advice=_line(dump, found, matches),
+        advice=_line(dump, found, matches, only_loaded=only_loaded),
     )
 
 
@@ -148,7 +161,11 @@ def _version(name: str, dump: Dump, choice: Choice | None, declared: Declared) -
 
 
 def _line(
-    dump: Dump, found: Sequence[Named], matches: Mapping[str, tuple[str, Sequence[Defect]]]
+    dump: Dump,
+    found: Sequence[Named],
+    matches: Mapping[str, tuple[str, Sequence[Defect]]],
+    *,
+    only_loaded: bool,
 ) -> str:
     """The advice, in one line."""
     if not dump.frames and not dump.extensions:
@@ -165,7 +182,9 @@ def _line(
     several = [defect for _, defects in matches.values() for defect in defects]
     supported = [defect.id for defect in several if defect.use == "supported"]
     ids = supported or [defect.id for defect in several]
-    return f"install {what}; {_and(ids)} {_verb(dump, ids)} like this"
+    advice = f"install {what}; {_and(ids)} {_verb(dump, ids)} like this"
+    unseen = " (not on the stack, but loaded: nothing on the stack is known to do so)"
+    return advice + unseen if only_loaded else advice
 
 
 def _verb(dump: Dump, ids: Sequence[str]) -> str:

@@ -80,6 +80,13 @@ class Frame:
         parts = (*path.parts[:-1], path.name.partition(".")[0])
         return ".".join(part for part in parts if part != "__init__")
 
+    @property
+    def words(self) -> frozenset[str]:
+        """The words in the names of its function and its file, in small letters."""
+        where = self.installed or re.split(r"[/\\]", self.path)[-1]
+        found = re.split(r"[^A-Za-z0-9]+|_", f"{where} {self.function}".lower())
+        return frozenset(found) - {""}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dump:
