@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from freewheel.base import console
 from freewheel.base.errors import FreewheelError
-from freewheel.build import pipeline
-from freewheel.build.job import Job
 from freewheel.recipe.pythons import DEFAULT
+
+if TYPE_CHECKING:  # the verbs that build nothing need not wait for what builds need
+    from freewheel.build import pipeline
+    from freewheel.build.job import Job
 
 
 def show_outcomes(outcomes: Sequence[pipeline.Outcome]) -> None:
