@@ -16,6 +16,7 @@ from freewheel.audit.choosing import Choice
 from freewheel.audit.inputs import reading
 from freewheel.audit.inputs.locked import Locked, LockedFile, Selection
 from freewheel.audit.target import Target
+from freewheel.base import files
 from freewheel.build.source import Places
 from tests.unit.wheelmaker import make_wheel
 
@@ -114,6 +115,21 @@ def test_the_nearest_newer_release_with_a_wheel_is_found() -> None:
 def test_what_the_index_lost_is_reported() -> None:
     assert "does not have it" in choose(version="1.0").problems[0]
     assert "does not have release 1.0" in choose(index=[T_WHEEL.replace("1.0", "2.0")]).problems[0]
+
+
+def test_files_with_none_of_the_digests_of_a_lock_are_not_taken(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, "spam", "1.0", tag="py3-none-any")
+    place = Places(indexes=(), find_links=(str(tmp_path),), certificates=None)
+    entries = [
+        Locked(name="spam", version="1.0", origin="a lock", hashes=frozenset({digest}))
+        for digest in ("0" * 64, files.sha256(wheel))
+    ]
+
+    wrong, right = choosing.choose(entries, LINUX, Index(place, tmp_path / "kept"))
+
+    assert wrong.wheel is None
+    assert "digest" in wrong.problems[0]
+    assert chosen(right) == wheel.name
 
 
 def test_pure_python_that_is_listed_whole_needs_no_index() -> None:

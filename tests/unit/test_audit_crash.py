@@ -16,6 +16,7 @@ from freewheel.audit.crash import advice, owners
 from freewheel.audit.crash.dump import Dump, parse
 from freewheel.audit.declared import Declared, find_workspace
 from freewheel.audit.inputs.locked import Given, Locked
+from freewheel.audit.inputs.reading import is_crash_dump
 from freewheel.audit.outcome import Crash
 from freewheel.audit.target import Target
 
@@ -229,6 +230,16 @@ def test_a_dump_that_matches_nothing_says_so() -> None:
 
     assert advise(other).advice.startswith("no known defect matches")
     assert advise("Fatal Python error: Aborted").advice.startswith("nothing in it")
+    assert is_crash_dump("Segmentation fault (core dumped)")
+
+
+def test_a_dump_that_was_cut_off_before_the_modules_names_those_of_its_frames() -> None:
+    crash = advise(DUMP[: DUMP.index("Current thread")], lock={"asyncpg": "0.31.0"})
+
+    assert versions(crash).keys() == {"asyncpg"}
+    assert not crash.complete
+    alone = "Fatal Python error: Aborted\n\nStack (most recent call first):\n"
+    assert advise(alone + '  File "/a.py", line 1 in f\n').advice.startswith("it was cut off")
 
 
 def test_the_platform_of_the_dump_is_the_target() -> None:

@@ -200,7 +200,8 @@ def _in_directory(directory: Path, name: str) -> list[Offer]:
         stem = path.name.removesuffix(".tar.gz").rpartition("-")[0]
         project = wheel.project if wheel else canonicalize_name(stem)
         if project == name and path.name.endswith((".whl", ".tar.gz")):
-            found.append(Offer(filename=path.name, url=path.resolve().as_uri()))
+            digest = files.sha256(path)
+            found.append(Offer(filename=path.name, url=path.resolve().as_uri(), sha256=digest))
     return found
 
 

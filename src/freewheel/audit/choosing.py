@@ -104,8 +104,10 @@ def _choice(entry: Locked, target: Target, answer: Answer | None) -> Choice:
     version, assumed = _version(entry, entry_offers, target)
     problems = [answer.problem] if answer and answer.problem else []
     of_release = [offer for offer in entry_offers if _same(offer.version, version)]
-    if entry.hashes:
-        of_release = [offer for offer in of_release if offer.sha256 in entry.hashes] or of_release
+    if entry.hashes and of_release:
+        of_release = [offer for offer in of_release if offer.sha256 in entry.hashes]
+        if not of_release:
+            problems.append("no file that the index has of this release has a digest of the lock's")
     candidates = _candidates(entry, of_release, version)
     fitting = sorted(
         (candidate for candidate in candidates if target.rank(candidate.name) is not None),
@@ -122,7 +124,7 @@ def _choice(entry: Locked, target: Target, answer: Answer | None) -> Choice:
     if answer and not answer.problem and not entry.files and entry.installed is None:
         if not entry_offers:
             problems.append("the index does not have it (any more)")
-        elif not of_release:
+        elif not of_release and not problems:
             wanted = version or entry.wanted
             problems.append(f"the index does not have release {wanted} (any more)")
     return Choice(

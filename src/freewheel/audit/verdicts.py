@@ -360,6 +360,8 @@ def _without_ours(choice: Choice, verdict: Verdict, *, failing: bool) -> str:
     elsewhere = choice.locked.source in ("git", "path", "url")
     build = "build its wheel (`uv build --wheel`) and audit that"
     again = build if elsewhere else "audit it with what it needs: its lock, or its environment"
+    if choice.problems:
+        again = "check the index that `pip config list` names, and audit again before you install"
     advice = {
         Verdict.NO_WHEEL: f"raise to {newer}, which has a wheel" if newer else recipe,
         Verdict.FALLBACK: f"raise to {newer}, which has a wheel" if newer else recipe,

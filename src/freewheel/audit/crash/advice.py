@@ -49,7 +49,10 @@ def target_of(dump: Dump, fallback: Target) -> Target:
 
 
 def named(dump: Dump, known: Iterable[str]) -> list[Named]:
-    """The distributions whose modules the dump names, those on a stack first."""
+    """The distributions whose modules the dump names, those on a stack first.
+
+    Where the list of modules is cut off, those of the frames in Python code are named too.
+    """
     locked = set(known)
     modules: dict[str, list[str]] = {}
     certain: set[str] = set()
@@ -67,7 +70,8 @@ def named(dump: Dump, known: Iterable[str]) -> list[Named]:
             if frame.module not in listed:
                 listed.append(frame.module)
             stack.setdefault(name)
-        elif name in modules:
+        elif name in modules or dump.total is None:
+            modules.setdefault(name, [])
             stack.setdefault(name)
         certain |= {name} if found else set()
     words = {word for frame in dump.frames for word in frame.words}
@@ -169,7 +173,12 @@ def _line(
 ) -> str:
     """The advice, in one line."""
     if not dump.frames and not dump.extensions:
-        return "nothing in it is what faulthandler writes: no stack, no list of extension modules"
+        return (
+            "nothing in it is what faulthandler writes: no stack, no list of extension modules; "
+            "run the program with PYTHONFAULTHANDLER=1, and audit what it writes"
+        )
+    if not found and dump.total is None:
+        return "it was cut off: neither a frame nor a module in it is of a distribution"
     if not found:
         return "no extension module of any distribution is in it: report it to CPython"
     if not matches:

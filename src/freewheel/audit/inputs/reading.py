@@ -23,12 +23,15 @@ from freewheel.base.errors import AuditError
 
 _EXECUTABLES = (b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"#!")
 _LARGEST = 256 * 1024 * 1024  # bytes of a text that is read; real locks have a few megabytes
-_CRASH_MARKS = ("Fatal Python error", "most recent call first", "Extension modules:")
+_CRASH_MARKS = (
+    *("Fatal Python error", "most recent call first", "Extension modules:"),
+    *("Segmentation fault", "Bus error", "core dumped"),
+)
 _LOCKS = ("uv.lock", "pylock.toml", "poetry.lock", "Pipfile.lock", "requirements.txt")
 
 
 def is_crash_dump(text: str) -> bool:
-    """Whether a text has what faulthandler writes, also where its lines were folded."""
+    """Whether a text has what faulthandler or a shell says of a crash, also in folded lines."""
     squeezed = "".join(text.split())
     return any("".join(mark.split()) in squeezed for mark in _CRASH_MARKS)
 
