@@ -141,6 +141,8 @@ def test_a_probe_that_always_passes_makes_its_patch_unproven(mine: Checkout) -> 
     said = mine.freewheel("prove", "httptools", "--quick", code=42)
 
     assert re.search(r"H2: unproven: the baseline wheel passes all \d+ runs", said)
+    page = (mine.workspace.report / "index.html").read_text(encoding="utf-8")
+    assert re.search(r"unproven</span> the baseline wheel passes all \d+ runs", page)
     patches = len(list((mine.workspace.patches / "httptools" / "0.9.0").glob("*.patch")))
     assert len(re.findall(r"^HP?\d .* proven$", said, re.MULTILINE)) == patches - 1  # all but H2
     assert not certificate.path_of(wheel).exists()

@@ -1,14 +1,19 @@
 """The page that is made from certificates."""
 
+import html
 import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from freewheel.base import files
 from freewheel.base.workspace import Workspace
-from freewheel.proof.report import Uncertified, chance, figure, percent, render, write
-from tests.unit.proofmaker import certify, make_evidence
+from freewheel.proof import control, form
+from freewheel.proof.judgement import Judgement, judged, keep
+from freewheel.proof.report import chance, failed_runs, figure, percent, render, times, write
+from tests.unit.proofmaker import NOON, certify, make_evidence, make_probe, make_tally
 from tests.unit.sbommaker import RECIPE, RELEASE
 from tests.unit.wheelmaker import make_record, make_wheel
 
@@ -47,46 +52,161 @@ def check(page: str) -> Checker:
     return checker
 
 
-def test_a_certificate_is_all_there(tmp_path: Path) -> None:
-    page = render([certify(make_evidence(tmp_path, said="<got> 7"))], [])
+# What a certificate says for programs, or the page says in other words.
+UNSHOWN = {
+    "schema",
+    "kind",
+    "gil",
+    "baseline-gil",
+    "verdict",
+    "use",
+    "program",
+    "case",
+    "started",
+    "finished",
+    "failed-checks",
+}
+
+
+def strings(value: object, name: str = "") -> Iterator[str]:
+    """All texts in a certificate that the page should have."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key not in UNSHOWN:
+                yield from strings(inner, key)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from strings(inner, name)
+    elif isinstance(value, str) and value:
+        yield value
+
+
+def plain(page: str) -> str:
+    """What a person reads: without elements, and one space between words."""
+    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]*>", "", page)))
+
+
+@pytest.fixture
+def certified(tmp_path: Path) -> form.Certificate:
+    return certify(make_evidence(tmp_path, said="<got> 7"))
+
+
+def test_the_page_is_one_whole_file(certified: form.Certificate) -> None:
+    page = render([certified], [])
 
     checker = check(page)
-    assert checker.ids == ["demo-1.0-cp314t"]
-    assert checker.links == ["#demo-1.0-cp314t"]
+    assert len(checker.ids) == len(set(checker.ids))
+    assert {link.removeprefix("#") for link in checker.links} <= set(checker.ids)
     assert checker.fetched == []
     assert "<script" not in page
     assert "url(" not in page
-    text = re.sub(r"\s+", " ", page)
-    for told in (
-        "the defect &lt;D1&gt;",
-        "&lt;got&gt; 7",
-        "10 of 10 fail",
-        "0 of 40 fail",
-        "1 in 10.3 thousand million",
-        "importing the baseline turns it on",
-        "8 s of work, every answer right",
-        "9 of them in 4 threads at once",
-        "7 passed, 3 failed; demo.core turned the GIL on",
-        "test_&lt;broken&gt;",
-        "it needs a network",
-        "<code>race_top:unicode_hash</code>",
-        "it expects &lt;a leak&gt;",
-        "with patches 1 of 4 fail",
-        "go &lt;there&gt;",
-        "2.00 times the rate without patches (1.80 to 2.20)",
-        "8.00 times in 2 threads (7.20 to 8.80)",
-        "0.976 of what 2 processes do (0.878 to 1.07); without patches 0.250",
-        "nox -s prove-demo -- --release 1.0 --afresh",
-    ):
-        assert told in text
 
 
-def test_wheels_without_a_certificate_are_named() -> None:
-    page = render([], [Uncertified(name="demo-1.0.whl", reason="there is no certificate")])
+def test_no_text_of_a_certificate_is_left_out(certified: form.Certificate) -> None:
+    text = plain(render([certified], []))
+
+    content = certified.model_dump(mode="json", by_alias=True)
+    for suite in content["suites"]:
+        del suite["name"]  # it says in how many threads its tests ran
+    assert [one for one in strings(content) if " ".join(one.split()) not in text] == []
+
+
+def test_what_decides_is_at_the_top(certified: form.Certificate) -> None:
+    page = render([certified], [])
+
+    summary = plain(page[page.index("<section") : page.index("</section>")])
+    runs = certified.defects[0].baseline.runs
+    assert f"{certified.wheel.project} {certified.wheel.version}" in summary
+    assert "1 defect fixed" in summary
+    assert "Nothing known is open" in summary
+    assert certified.finished.date().isoformat() in summary
+    assert f"{runs} of {runs} runs fail" in summary
+    assert f"/simple/ {certified.wheel.project}=={certified.wheel.version}" in summary
+    assert page.count('class="install"') == 1
+
+
+def test_an_open_defect_is_named_at_the_top(certified: form.Certificate) -> None:
+    known = certified.defects[0].model_copy(update={"verdict": "open", "id": "D9"})
+    page = render([certified.model_copy(update={"defects": [known]})], [])
 
     check(page)
-    assert "demo-1.0.whl" in page
-    assert "there is no certificate" in page
+    assert "Open: D9" in plain(page[: page.index("</section>")])
+
+
+def test_the_plots_follow_from_the_runs_and_the_rates(certified: form.Certificate) -> None:
+    without, with_patches = failed_runs(certified)
+    one, several = times(certified)
+
+    (defect,) = certified.defects
+    assert without.share == defect.baseline.failures / defect.baseline.runs == 1
+    assert with_patches.share == 0
+    assert str(defect.patched.runs) in with_patches.text
+    # Twice the rate is half of the time, and the mark of 1 is at two thirds of the width.
+    assert one.share == pytest.approx(0.5 / 1.5)
+    assert several.share == pytest.approx(0.125 / 1.5)
+    assert times(certified.model_copy(update={"figures": []})) == []
+
+
+def make_blocked(tmp_path: Path) -> tuple[Workspace, str]:
+    """A checkout with the wheel of the recipe, and a proof of it that found a problem."""
+    workspace = Workspace(root=tmp_path, cache=tmp_path / "cache", data=tmp_path)
+    wheel = make_wheel(workspace.wheels, RECIPE.name, RELEASE.local_version)
+    make_record(wheel)
+    probe = make_probe(tmp_path / "probes", "D1")
+    fine = make_probe(tmp_path / "probes", "D2")
+    findings = [
+        (
+            one,
+            control.judge(
+                one, make_tally(10, 10), make_tally(40, failures), claimed=True, quick=False
+            ),
+        )
+        for one, failures in ((probe, 40), (fine, 0))
+    ]
+    sha256 = files.sha256(wheel)
+    found = Judgement(
+        kind="full", finished=NOON, defects=judged(findings), others=("stress: ends with <hang>",)
+    )
+    keep(workspace, sha256, found)
+    return workspace, wheel.name
+
+
+def test_a_wheel_without_a_certificate_says_why_defect_by_defect(tmp_path: Path) -> None:
+    workspace, name = make_blocked(tmp_path)
+
+    page = write(workspace, [RECIPE]).read_text("utf-8")
+
+    check(page)
+    text = plain(page[page.index("<section") : page.index("</section>")])
+    assert name in text
+    assert "the full proof of 2026-11-25 ended without a certificate" in text
+    assert "stress: ends with <hang>" in text
+    assert "D1 the defect <D1>" in text
+    assert "not fixed the patched wheel fails in 40 of 40 runs" in text
+    assert "40 of 40 fail" in text
+    assert "D2" not in text
+    assert "The other defect does not block" in text
+
+
+def test_a_wheel_that_was_not_proven_says_so(tmp_path: Path) -> None:
+    workspace, _ = make_blocked(tmp_path)
+    for path in workspace.proof.glob("*.json"):
+        path.unlink()
+
+    text = plain(write(workspace, [RECIPE]).read_text("utf-8"))
+
+    assert "no proof of it has ended on this machine yet" in text
+    assert f"nox -s prove-{RECIPE.name} -- --release {RELEASE.version}" in text
+
+
+def test_a_certificate_that_does_not_hold_is_a_reason(tmp_path: Path) -> None:
+    workspace, name = make_blocked(tmp_path)
+    (workspace.wheels / f"{name}.certificate.json").write_text("{")
+
+    text = plain(write(workspace, [RECIPE]).read_text("utf-8"))
+
+    assert "the certificate beside it does not hold: " in text
+    assert "not certified" in text
 
 
 def test_wheels_of_an_earlier_revision_are_not_spoken_of(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from freewheel.base.workspace import Workspace
 from freewheel.build import index
 from freewheel.machine import facts
 from freewheel.machine.interpreter import find_interpreter
-from freewheel.proof import certificate, control, form
+from freewheel.proof import certificate, control, form, judgement
 from freewheel.proof.cases import Case, environments_of
 from freewheel.proof.evidence import Expected, expected_of
 from freewheel.proof.make_certificate import Evidence, issue
@@ -109,11 +109,23 @@ def _conclude(
     """Give the case its certificate, or all the reasons why there is none."""
     case = trials.case
     sanitized = known_races(workspace, case.release, case.series, case.programs, case.python)
-    problems = list(_problems(tried.findings, tried.stress, suites, sanitized))
+    judged, others = judgement.judged(tried.findings), list(_others(tried, suites, sanitized))
+    problems = [f"{one.id}: {one.verdict}: {one.explanation}" for one in judged if one.blocks]
+    problems += others
     issued = None if problems else issue(_evidence(workspace, trials, tried, suites, sanitized))
     if issued:
         # The same judgement as wherever it will be read; what it refuses is a fault of the proof.
-        problems = certificate.problems_of(case.patched.path, issued, _expected(case))
+        others = problems = certificate.problems_of(case.patched.path, issued, _expected(case))
+    judgement.keep(
+        workspace,
+        case.patched.sha256,
+        judgement.Judgement(
+            kind="quick" if trials.quick else "full",
+            finished=datetime.now(UTC),
+            defects=judged,
+            others=tuple(others),
+        ),
+    )
     path = None
     if issued and not problems:
         path = _certify(case, issued)
@@ -180,16 +192,11 @@ def _withdraw(workspace: Workspace, case: Case) -> None:
     certificate.withdraw(workspace.simple / case.recipe.name / case.patched.path.name)
 
 
-def _problems(
-    findings: Sequence[tuple[Probe, control.Finding]],
-    stress: Sequence[form.Stress],
-    suites: Sequence[Comparison],
-    sanitized: SanitizerResult | None,
+def _others(
+    tried: Tried, suites: Sequence[Comparison], sanitized: SanitizerResult | None
 ) -> Iterator[str]:
-    for _, finding in findings:
-        if finding.is_problem:
-            yield f"{finding.defect}: {finding.verdict}: {finding.explanation}"
-    for found in stress:
+    """The problems that no single defect has."""
+    for found in tried.stress:
         if found.patched.not_run or not control.stood(found.patched, control.STRESS_AGAIN):
             ended = ", ".join(found.patched.endings)
             yield f"{found.name}: the patched wheel ends with {ended}: {found.patched.said}"

@@ -1,37 +1,50 @@
-"""Stage *report*: a page made from the certificates, for who decides and for who checks.
+"""Stage *report*: a page made from the certificates, for the person who decides and for checkers.
 
 It is one HTML file without scripts and without anything from elsewhere, so that it can be sent
-around. It says nothing that is not in a certificate.
+around. What it says of a wheel is in its certificate, or in what its last proof found.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files as resources
 from pathlib import Path
+from statistics import median
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from packaging.version import Version
 
 from freewheel.base import files
 from freewheel.base.errors import CertificateError
+from freewheel.base.redaction import without_places
 from freewheel.base.workspace import Workspace
 from freewheel.build import buildinfo
-from freewheel.proof import certificate, form
-from freewheel.recipe.recipe import Recipe, versions_of
+from freewheel.build.patches import read_series
+from freewheel.proof import certificate, form, judgement
+from freewheel.proof.judgement import JudgedDefect
+from freewheel.proof.programs import load_programs
+from freewheel.recipe.recipe import Recipe, Release
 
 _TEMPLATE = "report.html.jinja"
-_NO_CERTIFICATE = "it was not put to the proof, or did not stand it"
+_WIDEST = 1.5  # times the time without patches: the whole width of a plot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uncertified:
-    """A wheel that the report cannot speak for, and why."""
+    """A wheel without a certificate that holds: the reasons, and what is known of each defect."""
 
     name: str
-    reason: str
+    project: str
+    version: str
+    reasons: tuple[str, ...]
+    defects: tuple[JudgedDefect, ...] = ()
+
+    @property
+    def abi(self) -> str:
+        """The tag of the ABI that the wheel is for, such as ``cp314t``."""
+        return self.name.split("-")[-2]
 
 
 def write(workspace: Workspace, recipes: Iterable[Recipe]) -> Path:
@@ -39,28 +52,81 @@ def write(workspace: Workspace, recipes: Iterable[Recipe]) -> Path:
 
     It speaks of what the recipes build, and not of the revisions before.
     """
-    built = versions_of(recipes)
+    built = {
+        (recipe.name, release.local_version): (recipe, release)
+        for recipe in recipes
+        for release in recipe.releases
+    }
     certificates: list[form.Certificate] = []
     uncertified: list[Uncertified] = []
     for record in buildinfo.read_records(workspace.wheels):
-        if (record.project, record.version) not in built:
+        recipe, release = built.get((record.project, record.version), (None, None))
+        if recipe is None or release is None:
             continue
-        path = certificate.path_of(record.wheel)
-        if not path.exists():
-            uncertified.append(Uncertified(name=record.wheel.name, reason=_NO_CERTIFICATE))
-            continue
-        try:
-            found = certificate.read(path)
-            problems = certificate.problems_of(record.wheel, found)
-        except (CertificateError, OSError) as error:
-            problems = [str(error).splitlines()[0]]
-        if problems:
-            uncertified.append(Uncertified(name=record.wheel.name, reason="; ".join(problems)))
-        else:
+        found = _certificate_of(record)
+        if isinstance(found, form.Certificate):
             certificates.append(found)
+            continue
+        reasons, defects = _why(workspace, recipe, release, record)
+        uncertified.append(
+            Uncertified(
+                name=record.wheel.name,
+                project=record.project,
+                version=record.version,
+                reasons=(*found, *reasons),
+                defects=defects,
+            )
+        )
     page = workspace.report / "index.html"
-    files.write_text(page, render(certificates, uncertified))
+    # What a crash printed may name directories of this machine.
+    files.write_text(page, without_places(render(certificates, uncertified)))
     return page
+
+
+def _certificate_of(record: buildinfo.Record) -> form.Certificate | list[str]:
+    """The certificate beside the wheel, or why it does not hold; no reason where there is none."""
+    path = certificate.path_of(record.wheel)
+    if not path.exists():
+        return []
+    try:
+        found = certificate.read(path)
+        problems = certificate.problems_of(record.wheel, found)
+    except (CertificateError, OSError) as error:
+        problems = [str(error).splitlines()[0]]
+    return [f"the certificate beside it does not hold: {one}" for one in problems] or found
+
+
+def _why(
+    workspace: Workspace, recipe: Recipe, release: Release, record: buildinfo.Record
+) -> tuple[tuple[str, ...], tuple[JudgedDefect, ...]]:
+    """Why a wheel has no certificate, and what is known of each defect that its patches fix."""
+    found = judgement.recall(workspace, record.sha256)
+    if found and found.blocked:
+        when = f"the {found.kind} proof of {found.finished:%Y-%m-%d} ended without a certificate"
+        return (when, *found.others), found.defects
+    target = record.inputs.get("target", "")
+    reason = recipe.targets.why_unproven(target, release.version)
+    if reason:
+        first = f"the proof does not run on {target}: {reason}"
+    elif found:
+        first = f"the {found.kind} proof of {found.finished:%Y-%m-%d} succeeded; repeat it"
+    else:
+        first = "no proof of it has ended on this machine yet"
+    again = f"to prove it: nox -s prove-{recipe.name} -- --release {release.version}"
+    return (first, again), tuple(_untested(workspace, release))
+
+
+def _untested(workspace: Workspace, release: Release) -> Iterator[JudgedDefect]:
+    claimed = {code for patch in read_series(release) for code in patch.defects}
+    for probe in load_programs(workspace.probes, release.project).probes:
+        if probe.defect in claimed:
+            yield JudgedDefect(
+                id=probe.defect,
+                title=probe.title,
+                verdict="not tested",
+                explanation="",
+                blocks=True,
+            )
 
 
 def render(certificates: Sequence[form.Certificate], uncertified: Sequence[Uncertified]) -> str:
@@ -72,16 +138,63 @@ def render(certificates: Sequence[form.Certificate], uncertified: Sequence[Uncer
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = percent
-    environment.filters["chance"] = chance
-    environment.filters["figure"] = figure
+    environment.filters |= {"percent": percent, "chance": chance, "figure": figure}
+    environment.globals |= {"failed_runs": failed_runs, "times": times}
     ordered = sorted(certificates, key=lambda one: Version(one.wheel.release), reverse=True)
     ordered.sort(key=lambda one: one.wheel.project)
     return environment.get_template(_TEMPLATE).render(
         certificates=ordered,
+        mark=1 / _WIDEST,
         uncertified=uncertified,
         style=(resources("freewheel.proof") / "report.css").read_text("utf-8"),
     )
+
+
+# -------------------------------------------------------------------------------- what is plotted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """A line of a small plot: ``share`` of its width is filled, and ``text`` says how much."""
+
+    name: str
+    share: float
+    text: str
+
+
+def failed_runs(one: form.Certificate) -> list[Bar]:
+    """How many of all runs of the probes failed, without the patches and with them."""
+    proven = [defect for defect in one.defects if defect.verdict == "proven"]
+
+    def bar(name: str, tallies: Sequence[form.Tally]) -> Bar:
+        runs, failures = sum(t.runs for t in tallies), sum(t.failures for t in tallies)
+        share = failures / runs if runs else 0.0
+        return Bar(name=name, share=share, text=f"{failures:,} of {runs:,} runs fail")
+
+    return [
+        bar("without", [defect.baseline for defect in proven]),
+        bar("with", [defect.patched for defect in proven]),
+    ]
+
+
+def times(one: form.Certificate) -> list[Bar]:
+    """The time of a call, as a multiple of that without patches: median and extremes of all cases.
+
+    There is a line for calls in one thread and one for several threads, and none without figures.
+    """
+    if not one.figures:
+        return []
+    workers = max(figure.workers for figure in one.figures)
+    of_one = [1 / figure.one.median for figure in one.figures]
+    of_several = [1 / figure.several.median for figure in one.figures]
+    return [
+        Bar(
+            name=name,
+            share=min(1.0, median(ratios) / _WIDEST),
+            text=f"{figure(median(ratios))} ({figure(min(ratios))} to {figure(max(ratios))})",
+        )
+        for name, ratios in (("1 thread", of_one), (f"{workers} threads", of_several))
+    ]
 
 
 def percent(share: float) -> str:

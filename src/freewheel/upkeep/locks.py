@@ -130,7 +130,7 @@ def _resolve(lock: Lock, scratch: Path, *, upgrade: bool) -> str:
             [
                 *(find_uv_bin(), "pip", "compile", "--quiet", "--universal"),
                 *("--python-version=3.11", "--generate-hashes", "--no-emit-index-url"),
-                *("--no-header", f"--output-file={output}"),
+                *("--no-header", "--no-annotate", f"--output-file={output}"),
                 *(["--upgrade"] if upgrade else []),
                 *(f"--group={group}" for group in lock.groups),
                 *([f"--constraint={constraint}"] if constraint else []),
