@@ -18,10 +18,11 @@ from freewheel.trust import provenance
 
 # Codes are stable: a number is never used again.
 CHECKS = {
-    "FW301": "the buildinfo lies beside the wheel and can be read",
+    "FW301": "the buildinfo is beside the wheel and can be read",
     "FW302": "the buildinfo is about this wheel: its name, digest and size",
-    "FW303": "the attestation is signed by a trusted key and is about this wheel",
-    "FW304": "the certificate is about this wheel, and its own numbers bear out what it says",
+    "FW303": "the attestation, if there is one, is signed by a trusted key and is about this wheel",
+    "FW304": "the certificate, if there is one, is about this wheel, and its numbers "
+    "support its verdicts",
 }
 
 

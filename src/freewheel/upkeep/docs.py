@@ -6,17 +6,20 @@ A table stands between two comments, ``<!-- freewheel docs: NAME -->`` and ``<!-
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from freewheel.base import files
+from freewheel.base import errors, files
 from freewheel.base.errors import FreewheelError
 from freewheel.base.workspace import Workspace
+from freewheel.build import known_good, static_checks
 from freewheel.build.patches import read_series
 from freewheel.proof.programs import load_programs
 from freewheel.recipe.platforms import ROWS
 from freewheel.recipe.recipe import Recipe, load_recipes
+from freewheel.trust import verify
+from freewheel.upkeep import changelog
 
 _BLOCK = re.compile(
     r"(?P<begin><!-- freewheel docs: (?P<name>[a-z-]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL
@@ -103,6 +106,8 @@ def _defects_with_patches(workspace: Workspace, recipes: Iterable[Recipe]) -> It
         yield ""
         yield f"## {recipe.name}"
         yield ""
+        yield f"{recipe.summary[0].upper()}{recipe.summary[1:]}."
+        yield ""
         yield "| defect | what goes wrong | fixed by |"
         yield "|---|---|---|"
         fixes: dict[str, list[str]] = {}
@@ -169,7 +174,43 @@ def _platforms(_: Workspace, __: Sequence[Recipe]) -> Iterator[str]:
         yield f"| {row.name} | {place} | {row.runner} | {state} |"
 
 
+def _changelog(workspace: Workspace, recipes: Sequence[Recipe]) -> Iterator[str]:
+    return changelog.lines(known_good.read(workspace.known_good), recipes)
+
+
+def _checks(checks: Mapping[str, str], *_: object) -> Iterator[str]:
+    yield "| code | what must hold |"
+    yield "|---|---|"
+    yield from (f"| {code} | {text} |" for code, text in checks.items())
+
+
+# What is no error of Freewheel's own tree.
+_OTHER_EXITS = {
+    0: "done",
+    1: "any other error; `doctor`: something that a build needs is missing; `audit`: something "
+    "fails the audit",
+    2: "the command has wrong options or arguments",
+    130: "interrupted; nothing half-written was left",
+}
+
+
+def _exit_codes(*_: object) -> Iterator[str]:
+    """Each kind of error by its code, with the first line of its docstring."""
+    kinds = [kind for kind in FreewheelError.__subclasses__() if kind.__module__ == errors.__name__]
+    meanings = {
+        kind.exit_code: (kind.__doc__ or "").splitlines()[0].replace("``", "`").rstrip(".")
+        for kind in kinds
+    }
+    yield "| code | meaning |"
+    yield "|---|---|"
+    yield from (f"| {code} | {text} |" for code, text in sorted((_OTHER_EXITS | meanings).items()))
+
+
 _TABLES: dict[str, Callable[[Workspace, Sequence[Recipe]], Iterator[str]]] = {
+    "changelog": _changelog,
+    "checks-beside": partial(_checks, verify.CHECKS),
+    "checks-of-a-build": partial(_checks, static_checks.CHECKS),
+    "exit-codes": _exit_codes,
     "defects-with-patches": _defects_with_patches,
     "platforms": _platforms,
     "poetry": _poetry,
