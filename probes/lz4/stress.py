@@ -175,11 +175,17 @@ def log(worker):
 def refusals(worker):
     """What is broken is refused, and nothing is kept."""
     random = worker.random
-    frame = bytearray(lz4.frame.compress(TEXT[:5000], content_checksum=True))
-    frame[random.randrange(7, len(frame))] ^= 1 + random.randrange(255)
+    # without its size in it: a broken size asks for as much memory as it says
+    frame = bytearray(lz4.frame.compress(TEXT[:5000], content_checksum=True, store_size=False))
+    frame[random.randrange(6, len(frame))] ^= 1 + random.randrange(255)
     with contextlib.suppress(RuntimeError):
         expect("a broken frame", TEXT[:5000], lz4.frame.decompress(frame))
     frame.append(0)
+    header = lz4.frame.compress_begin(lz4.frame.create_compression_context(), source_size=1 << 50)
+    huge = bytearray(header + bytes(4))
+    with contextlib.suppress(MemoryError):
+        expect("a frame of a pebibyte", "refused", lz4.frame.decompress(huge))
+    huge.append(0)
     return 1
 
 
