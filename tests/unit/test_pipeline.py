@@ -66,7 +66,7 @@ def finish(workspace: Workspace, ready: SimpleNamespace, *_: object) -> pipeline
 def stages(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """The stages replaced by others that need no container."""
     monkeypatch.setattr(pipeline, "_prepare", prepare)
-    monkeypatch.setattr(pipeline, "_ready_builder", lambda *_: None)
+    monkeypatch.setattr(pipeline, "ready_builder", lambda *_: None)
     monkeypatch.setattr(pipeline, "_finish", finish)
     return monkeypatch
 

@@ -18,7 +18,7 @@ from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from freewheel.base.redaction import printable
@@ -112,11 +112,20 @@ def duration(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 10 else f"{rest} s"  # noqa: PLR2004  a matter of taste
 
 
+_LONG = 10.0  # seconds; where no stage takes so long, none is worth a word at the end
+
+
 class Board:
-    """The live view of several jobs that run at once. Safe to use from their threads."""
+    """The live view of several jobs that run at once. Safe to use from their threads.
+
+    A line for all of them says how many stages have ended, since when, and which took longest.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._expected = self._ended = 0
+        self._slowest = (0.0, "")
+        self._whole: TaskID | None = None
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -137,6 +146,17 @@ class Board:
         trace: TracebackType | None,
     ) -> None:
         self._progress.stop()
+        seconds, name = self._slowest
+        if seconds >= _LONG and self._ended > 1:
+            self._line(f"slowest: {name}, {duration(seconds)}")
+
+    def expect(self, stages: int) -> None:
+        """Say that so many stages more will follow, so that each can say which of them it was."""
+        with self._lock:
+            self._expected += stages
+            if self._whole is None:
+                self._whole = self._progress.add_task("", total=None)
+            self._show_whole(self._whole)
 
     @contextmanager
     def stage(self, job: str, name: str) -> Iterator[None]:
@@ -148,12 +168,31 @@ class Board:
         try:
             yield
         except BaseException:
-            self._line(f"{job}: {name} failed after {duration(time.monotonic() - started)}")
+            self._line(f"{job}: {name} failed after {self._end(job, name, started)}")
             raise
         else:
-            self._line(f"{job}: {name} done in {duration(time.monotonic() - started)}")
+            self._line(f"{job}: {name} done in {self._end(job, name, started)}")
         finally:
             self._progress.remove_task(task)
+
+    def _end(self, job: str, name: str, started: float) -> str:
+        """Count a stage that ended; how long it took, and which of how many it was."""
+        seconds = time.monotonic() - started
+        with self._lock:
+            self._ended += 1
+            self._slowest = max(self._slowest, (seconds, f"{job}: {name}"))
+            if self._whole is None:
+                return duration(seconds)
+            # More than expected end where something is needed that nobody could foresee.
+            self._expected = max(self._expected, self._ended)
+            self._show_whole(self._whole)
+            return f"{duration(seconds)} ({self._ended} of {self._expected})"
+
+    def _show_whole(self, task: TaskID) -> None:
+        seconds, name = self._slowest
+        slowest = f", slowest {_safe(name)}: {duration(seconds)}" if name else ""
+        text = f"{self._ended} of {self._expected} stages done{slowest}"
+        self._progress.update(task, description=text)
 
     @contextmanager
     def counted(self, what: str, total: int) -> Iterator[Callable[[], None]]:

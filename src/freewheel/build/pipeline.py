@@ -28,23 +28,17 @@ from freewheel.build import (
     wheel,
 )
 from freewheel.build import known_good as known
-from freewheel.build.grafts import Grafted, find_grafts
+from freewheel.build.builder import Builder, ready_builder, with_packages
 from freewheel.build.job import Job
 from freewheel.build.needed import beside, in_waves, wheels_for, with_needed
 from freewheel.build.workshop import OnThisMachine, Workshop, in_sandbox
 from freewheel.machine import layer
-from freewheel.machine.engine import find_engine, remove_leftovers
-from freewheel.machine.image import (
-    BuilderImage,
-    acceptable_identities,
-    find_or_make_image,
-    native_builder,
-)
-from freewheel.machine.interpreter import Interpreter, find_interpreter
-from freewheel.machine.layer import find_or_make_layer
+from freewheel.machine.image import acceptable_identities
 from freewheel.machine.requirements import build_lock, fetch_requirements, write_lock
-from freewheel.recipe.pythons import note_of, python_of
+from freewheel.recipe.pythons import note_of
 from freewheel.recipe.targets import in_container
+
+_STAGES = 6  # of each job: fetch, patch, sdist, wheel, annotate, check
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,19 +69,6 @@ class _Prepared:
     scratch: Path
     log: Path
     seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Builder:
-    """What all jobs of a run for one target share; ``container`` is None where builds are native.
-
-    ``image`` is the container's, or what stands for it. ``interpreter`` is what wheels are imported
-    with where there is no container.
-    """
-
-    container: wheel.Container | None
-    image: BuilderImage
-    interpreter: Interpreter | None
 
 
 def build(workspace: Workspace, jobs: Sequence[Job], board: Board) -> list[Outcome]:
@@ -129,6 +110,7 @@ def _alone(workspace: Workspace) -> Iterator[None]:
 
 def _build_stale(workspace: Workspace, jobs: Sequence[Job], board: Board) -> list[Outcome]:
     """First all patches, so that one that does not apply is known before an image is made."""
+    board.expect(_STAGES * len(jobs))
     prepared: list[_Prepared] = []
 
     def prepare(job: Job) -> Outcome:
@@ -147,7 +129,7 @@ def _build_stale(workspace: Workspace, jobs: Sequence[Job], board: Board) -> lis
         if not prepared:
             return outcomes
         targets = dict.fromkeys(ready.job.target for ready in prepared)
-        builders = {target: _ready_builder(workspace, target, board) for target in targets}
+        builders = {target: ready_builder(workspace, target, board) for target in targets}
         outcomes += pool.map(finish, prepared)
     return outcomes
 
@@ -226,22 +208,8 @@ def _prepare(workspace: Workspace, job: Job, board: Board) -> _Prepared:
     )
 
 
-def _ready_builder(workspace: Workspace, target: str, board: Board) -> _Builder:
-    if not in_container(target):
-        with board.stage("builder", "interpreter"):
-            interpreter = find_interpreter(workspace, python_of(target))
-        return _Builder(container=None, image=native_builder(target), interpreter=interpreter)
-    with board.stage("builder", "container engine"):
-        engine = find_engine(workspace, may_install=True)
-        remove_leftovers(engine)
-    with board.stage("builder", "image"):
-        image = find_or_make_image(workspace, engine, target)
-    container = wheel.Container(engine=engine, image=image)
-    return _Builder(container=container, image=image, interpreter=None)
-
-
 @contextmanager
-def _workshop(workspace: Workspace, ready: _Prepared, builder: _Builder) -> Iterator[Workshop]:
+def _workshop(workspace: Workspace, ready: _Prepared, builder: Builder) -> Iterator[Workshop]:
     """Where the job's foreign code runs: one container for all its steps, if builds have one."""
     if builder.container:
         with in_sandbox(
@@ -255,14 +223,6 @@ def _workshop(workspace: Workspace, ready: _Prepared, builder: _Builder) -> Iter
     elif builder.interpreter:
         wheelhouse = fetch_requirements(_lock(ready.job), workspace.requirements)
         yield OnThisMachine(interpreter=builder.interpreter, requirements=wheelhouse)
-
-
-def _grafts(ready: _Prepared, builder: _Builder, built: wheel.Wheel) -> tuple[Grafted, ...]:
-    """What was grafted into the wheel, by the image's own word."""
-    if builder.container is None:
-        return ()
-    owners = partial(layer.owners_of, builder.container.engine, builder.image)
-    return find_grafts(built.path, ready.job.recipe.build.grafts, owners)
 
 
 def _requirements(workspace: Workspace, ready: _Prepared) -> Path:
@@ -283,28 +243,11 @@ def _lock(job: Job) -> str:
     return build_lock(job.recipe.build.requires)
 
 
-def _with_packages(workspace: Workspace, job: Job, builder: _Builder, board: Board) -> _Builder:
-    """The builder with the system packages that the recipe names."""
-    packages = job.recipe.build.system_packages
-    if not packages:
-        return builder
-    if builder.container is None:
-        raise BuildError(
-            f"{job.title}: build.system-packages needs a container",
-            hint=f"exclude {job.target} in {job.recipe.path.name}",
-        )
-    engine = builder.container.engine
-    with board.stage(job.title, "system packages"):
-        image = find_or_make_layer(workspace, engine, builder.image, packages)
-    container = wheel.Container(engine=engine, image=image)
-    return _Builder(container=container, image=image, interpreter=None)
-
-
-def _finish(workspace: Workspace, ready: _Prepared, builder: _Builder, board: Board) -> Outcome:
+def _finish(workspace: Workspace, ready: _Prepared, builder: Builder, board: Board) -> Outcome:
     """sdist, build, annotate, check, and the way out of quarantine."""
     job = ready.job
     started = time.monotonic()
-    builder = _with_packages(workspace, job, builder, board)
+    builder = with_packages(workspace, job, builder, board)
     with _workshop(workspace, ready, builder) as workshop:
         checked = _make(workspace, ready, builder, workshop, board)
         python = workshop.python_version()
@@ -322,7 +265,7 @@ def _finish(workspace: Workspace, ready: _Prepared, builder: _Builder, board: Bo
 
 
 def _make(
-    workspace: Workspace, ready: _Prepared, builder: _Builder, workshop: Workshop, board: Board
+    workspace: Workspace, ready: _Prepared, builder: Builder, workshop: Workshop, board: Board
 ) -> check.VerifiedWheel | check.BaselineWheel:
     """A wheel that passed its checks, still in quarantine."""
     job = ready.job
@@ -353,7 +296,7 @@ def _make(
             files.empty_directory(ready.scratch / "annotated"),
             image=builder.image,
             requirements="".join([_lock(job), *(w.pin for w in wheels_for(workspace, job))]),
-            grafts=_grafts(ready, builder, built),
+            grafts=builder.grafts(built, job.recipe.build.grafts),
             publisher=buildinfo.PUBLISHER,
         )
     with board.stage(job.title, "check"):
@@ -389,7 +332,7 @@ def _place(
 
 def _record(
     ready: _Prepared,
-    builder: _Builder,
+    builder: Builder,
     wheel: check.VerifiedWheel | check.BaselineWheel,
     *,
     commit: str,

@@ -31,7 +31,7 @@ from freewheel.proof.services import running_services
 from freewheel.proof.speed import scaling
 from freewheel.proof.suite.results import COMPARISON, Comparison
 from freewheel.proof.suite.running import Wheels, chosen_pass, prove_suite, suite_digest
-from freewheel.proof.trials import Look, Trials, Tried, try_programs
+from freewheel.proof.trials import STAGES, Look, Trials, Tried, try_programs
 
 # Each on both wheels. Much of their time they wait, for a server or for a second to pass.
 _SUITES_AT_ONCE = 2
@@ -69,6 +69,7 @@ def prove(
     """
     interpreters = {case.python: find_interpreter(workspace, case.python) for case in cases}
     kept = ResultCache(workspace.quick_proof if quick else workspace.proof)
+    board.expect(STAGES * len(cases))
     with (
         files.locked(workspace.locks / "proof.lock", what="a proof"),
         running_services(_programs(cases)) as services,
@@ -219,6 +220,8 @@ def _suites(
         if one.case.recipe.suite
         for parallel in ((False, True) if one.case.recipe.suite.parallel else (False,))
     ]
+
+    board.expect(len(wanted))
 
     def run(item: tuple[Trials, bool]) -> Comparison:
         one, parallel = item

@@ -64,6 +64,7 @@ def soak(
         for stress in load_programs(workspace.probes, wheel.project).stress
     ]
     found = []
+    board.expect(len(pairs))
     with (
         files.locked(workspace.locks / "proof.lock", what="a proof"),
         running_services(stress for *_, stress in pairs) as services,

@@ -57,24 +57,35 @@ class Tried:
     stress: tuple[form.Stress, ...]
 
 
+STAGES = 2  # of each case: probes, stress
+
+
 def try_programs(trials: Trials, board: Board) -> Tried:
     """Run the probes that concern the release, then the stress programs, on both wheels."""
     with board.stage(trials.case.title, "probes"):
-        findings = _negative_control(trials)
+        findings = _negative_control(trials, board)
     with board.stage(trials.case.title, "stress"):
         stress = tuple(_stress(trials, program) for program in trials.case.programs.stress)
     return Tried(findings=findings, stress=stress)
 
 
-def _negative_control(trials: Trials) -> tuple[tuple[Probe, control.Finding], ...]:
+def _negative_control(trials: Trials, board: Board) -> tuple[tuple[Probe, control.Finding], ...]:
     """Every probe that concerns the release, on both wheels: side by side where they may be."""
     pairs = [(probe, *_both_wheels(trials, probe)) for probe in trials.case.probes]
     together = [one for probe, *both in pairs if not probe.exclusive for one in both]
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        list(pool.map(_Series.complete, together))
-    for probe, *both in pairs:
-        for one in both if probe.exclusive else ():
+    alone = [one for probe, *both in pairs if probe.exclusive for one in both]
+    with board.counted(
+        f"{trials.case.title}: probes on a wheel", len(together) + len(alone)
+    ) as ran:
+
+        def complete(one: _Series) -> None:
             one.complete()
+            ran()
+
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            list(pool.map(complete, together))
+        for one in alone:
+            complete(one)
     return tuple((probe, _settle(trials, probe, *both)) for probe, *both in pairs)
 
 

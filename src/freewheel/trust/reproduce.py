@@ -93,6 +93,7 @@ def reproduce(
     fetching of the shared inputs raises.
     """
     with files.locked(workspace.locks / "reproduce.lock", what="a reproduction", patience=0):
+        board.expect(1 + 2 * len(jobs))
         with board.stage("both builds", "inputs"):
             _fetch_inputs(workspace, jobs)
             engine = find_engine(workspace, may_install=True)

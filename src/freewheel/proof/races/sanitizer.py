@@ -180,11 +180,12 @@ def sanitize(
 
     Stress programs work for ``stress_seconds``, or for what they call quick. Raises ProofError.
     """
+    chosen = concerned(programs, job.release)
+    board.expect(2 + len(chosen))
     with board.stage(job.title, "CPython with ThreadSanitizer"):
         sanitized = find_sanitized(workspace, job.python)
     with board.stage(job.title, "compile with ThreadSanitizer"):
         wheel = make_instrumented(workspace, job, sanitized)
-    chosen = concerned(programs, job.release)
     with (
         tempfile.TemporaryDirectory(prefix="freewheel-tsan-") as name,
         running_services(chosen) as services,

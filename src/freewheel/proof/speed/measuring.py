@@ -73,6 +73,7 @@ def of_each(
     """
     programs = [program for case in cases for program in case.programs.benchmarks]
     found = []
+    board.expect(sum(len(case.programs.benchmarks) for case in cases))
     with (
         files.locked(workspace.locks / "proof.lock", what="a proof"),
         running_services(programs) as services,

@@ -1,0 +1,73 @@
+"""What builds wheels for a target: an engine with an image, or this machine itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from freewheel.base.console import Board
+from freewheel.base.errors import BuildError
+from freewheel.base.workspace import Workspace
+from freewheel.build import wheel
+from freewheel.build.grafts import Grafted, find_grafts
+from freewheel.build.job import Job
+from freewheel.machine import layer
+from freewheel.machine.engine import find_engine, remove_leftovers
+from freewheel.machine.image import BuilderImage, find_or_make_image, native_builder
+from freewheel.machine.interpreter import Interpreter, find_interpreter
+from freewheel.recipe.building import Graft
+from freewheel.recipe.pythons import python_of
+from freewheel.recipe.targets import in_container
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Builder:
+    """What all jobs of a run for one target share; ``container`` is None where builds are native.
+
+    ``image`` is the container's, or what stands for it. ``interpreter`` is what wheels are imported
+    with where there is no container.
+    """
+
+    container: wheel.Container | None
+    image: BuilderImage
+    interpreter: Interpreter | None
+
+    def grafts(self, built: wheel.Wheel, allowed: Sequence[Graft]) -> tuple[Grafted, ...]:
+        """What was grafted into a wheel, by the image's own word."""
+        if self.container is None:
+            return ()
+        owners = partial(layer.owners_of, self.container.engine, self.image)
+        return find_grafts(built.path, allowed, owners)
+
+
+def ready_builder(workspace: Workspace, target: str, board: Board) -> Builder:
+    """The builder for a target, made ready where it is not. Raises MachineError."""
+    if not in_container(target):
+        with board.stage("builder", "interpreter"):
+            interpreter = find_interpreter(workspace, python_of(target))
+        return Builder(container=None, image=native_builder(target), interpreter=interpreter)
+    with board.stage("builder", "container engine"):
+        engine = find_engine(workspace, may_install=True)
+        remove_leftovers(engine)
+    with board.stage("builder", "image"):
+        image = find_or_make_image(workspace, engine, target)
+    container = wheel.Container(engine=engine, image=image)
+    return Builder(container=container, image=image, interpreter=None)
+
+
+def with_packages(workspace: Workspace, job: Job, builder: Builder, board: Board) -> Builder:
+    """The builder with the system packages that the recipe names."""
+    packages = job.recipe.build.system_packages
+    if not packages:
+        return builder
+    if builder.container is None:
+        raise BuildError(
+            f"{job.title}: build.system-packages needs a container",
+            hint=f"exclude {job.target} in {job.recipe.path.name}",
+        )
+    engine = builder.container.engine
+    with board.stage(job.title, "system packages"):
+        image = layer.find_or_make_layer(workspace, engine, builder.image, packages)
+    container = wheel.Container(engine=engine, image=image)
+    return Builder(container=container, image=image, interpreter=None)
