@@ -91,7 +91,7 @@ def test_explain_tells_the_patches_and_their_probes(built: Builder, release: Rel
 
     assert record.sha256 in printed
     for patch in read_series(release):
-        assert f"  {patch.name}\n    mends     {patch.defects[0]}: {patch.summary}\n" in printed
+        assert f"  {patch.name}\n    fixes     {patch.defects[0]}: {patch.summary}\n" in printed
         for defect in patch.defects:
             assert f"    proven by probes/{release.project}/{defect}.py" in here
         assert patch.sha256 in printed

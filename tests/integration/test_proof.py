@@ -155,7 +155,7 @@ def test_a_patch_without_a_probe_stops_before_anything_is_built(mine: Checkout) 
 
     said = mine.freewheel("prove", "httptools", code=40)
 
-    assert "0004-hold-the-memoryview.patch mends H3, for which there is no probe" in said
+    assert "0004-hold-the-memoryview.patch fixes H3, for which there is no probe" in said
     assert not mine.workspace.wheels.exists()
 
 

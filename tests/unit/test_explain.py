@@ -63,7 +63,7 @@ def test_it_tells_what_the_wheel_is_made_of(wheel: Path, series: tuple[Patch, ..
     assert "Patches (2)" in lines
     for patch in series:
         assert f"  {patch.name}" in lines
-        assert f"    mends     {patch.defects[0]}: {patch.summary}" in lines
+        assert f"    fixes     {patch.defects[0]}: {patch.summary}" in lines
         assert f"    SHA-256   {patch.sha256}" in lines
     assert "  tiny 2.1 (MIT) from vendor/tiny" in lines
     assert any(line.startswith("  setuptools 80.9.0") for line in lines)

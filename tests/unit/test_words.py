@@ -1,13 +1,19 @@
-"""The documents are in plain English: the usual word, and sentences that can be read once."""
+"""Documents, messages and comments are in plain English: the usual word, and short sentences."""
 
 from __future__ import annotations
 
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+from freewheel.base.workspace import PACKAGE
+from freewheel.build.buildinfo import _PIPELINE
+from freewheel.proof.result_cache import _HARNESS
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
@@ -19,6 +25,23 @@ DOCUMENTS = sorted(
     ]
 )
 LONGEST = 35
+
+# The text of these is an input of wheels, or of results that are kept: another word in a message
+# would make every wheel, or every result, stale. They change together with their code.
+_INPUTS = {
+    *((PACKAGE / f"{name}.py").resolve() for name in _PIPELINE),
+    *((PACKAGE / "proof" / name).resolve() for name in _HARNESS),
+    *((PACKAGE / "proof" / name).resolve() for name in ("load.py", "suite/running.py")),
+    PACKAGE / "pins" / "publisher.toml",
+}
+_ENDINGS = ("*.py", "*.jinja", "*.toml")
+SOURCES = sorted(
+    [
+        ROOT / "noxfile.py",
+        ROOT / "pyproject.toml",
+        *(path for ending in _ENDINGS for path in PACKAGE.rglob(ending) if path not in _INPUTS),
+    ]
+)
 
 # What not to write, and what to write instead.
 WORDS = {
@@ -43,6 +66,12 @@ _FOUND = [
     (re.compile(pattern if "^" in pattern else rf"\b{pattern}\b", re.IGNORECASE), better)
     for pattern, better in WORDS.items()
 ]
+# In sources, names of options are no words, and the last of the list would find too much.
+_IN_SOURCES = {
+    word: re.compile(rf"(?<![-\w\"']){word}(?![-\w\"'])", re.IGNORECASE)
+    for word in WORDS
+    if "^" not in word
+}
 
 
 class Sentence(NamedTuple):
@@ -113,6 +142,29 @@ def test_a_document_is_in_plain_english(path: Path) -> None:
     name = path.relative_to(ROOT)
 
     assert [f"{name}:{fault}" for fault in faults(path.read_text("utf-8"))] == []
+
+
+def _said(path: Path) -> Iterator[Sentence]:
+    """What a source says to people: comments and texts of Python, and whole files of others."""
+    text = path.read_text("utf-8")
+    if path.suffix != ".py":
+        yield from (Sentence(number, line) for number, line in enumerate(text.splitlines(), 1))
+        return
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if tokenize.tok_name[token.type] in ("COMMENT", "STRING", "FSTRING_MIDDLE"):
+            yield Sentence(token.start[0], " ".join(token.string.split()))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_source_uses_the_usual_words(path: Path) -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: not {match[0]!r}; write: {WORDS[word]}"
+        for line, text in _said(path)
+        for word, pattern in _IN_SOURCES.items()
+        if (match := pattern.search(text))
+    ]
+
+    assert found == []
 
 
 @pytest.mark.parametrize(

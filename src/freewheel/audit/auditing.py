@@ -243,7 +243,7 @@ def _specimens(
     trees: Mapping[str, Tree | Failure],
     extensions: Mapping[str, tuple[Extension, ...]],
 ) -> list[Specimen]:
-    """What is to be imported: each distribution with modules, and the trees that it needs."""
+    """What should be imported: each distribution with modules, and the trees that it needs."""
     roots: dict[str, tuple[Path, str]] = {}
     needs: dict[str, list[str]] = {}
     keys = {choice.locked.name: choice.key for choice in choices}

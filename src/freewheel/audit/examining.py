@@ -212,7 +212,7 @@ def _job(place: Place, specimens: Sequence[Specimen]) -> dict[str, Any]:
 
 
 def _lines(running: process.Running) -> Iterator[Any]:
-    """What the program has printed about distributions, as it comes, until it ends."""
+    """What the program has printed about distributions, line by line, until it ends."""
     ends = time.monotonic() + _PATIENCE
     read = 0
     while True:

@@ -41,7 +41,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_plain(path: Path) -> bytes:
-    """As ``read_bytes``, for a file that a person edits: a mark at its beginning is told."""
+    """As ``read_bytes``, for a file that a person edits: a mark at its beginning is an error."""
     content = read_bytes(path)
     if content.startswith(codecs.BOM_UTF8):
         raise DecodeError(f"{path.name} begins with a byte order mark (BOM): save it without")

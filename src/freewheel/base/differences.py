@@ -41,7 +41,7 @@ _PATH = re.compile(r"(?<![\w/:.])(?:/[\w.+@-]+)+/?")  # absolute, and not the en
 
 
 class Cause(StrEnum):
-    """Why two wheels have other bytes, by what is to be done about it."""
+    """Why two wheels have other bytes, by what to do about it."""
 
     MISSING = "missing"
     TIME = "time"

@@ -128,7 +128,7 @@ class Session(requests.Session):
         verify: Any,  # noqa: ANN401
         cert: Any,  # noqa: ANN401
     ) -> Any:  # noqa: ANN401
-        """As of requests, but for the CA bundle."""
+        """As of requests, except the CA bundle."""
         merged = super().merge_environment_settings(url, proxies, stream, verify, cert)
         if isinstance(self.verify, str):
             merged["verify"] = self.verify

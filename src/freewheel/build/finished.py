@@ -14,9 +14,9 @@ from freewheel.recipe.recipe import Recipe, versions_of
 def without_unproven(
     workspace: Workspace, recipes: Sequence[Recipe], wheels: Sequence[check.KnownWheel]
 ) -> list[check.KnownWheel]:
-    """Those wheels but for those of targets on which their recipe says that the proof does not run.
+    """The wheels whose target is proven.
 
-    Each one that is left out is told. Raises UnprovenError where none is left.
+    Each one that is left out is reported. Raises UnprovenError where none is left.
     """
     releases = {
         (recipe.name, release.local_version): (recipe, release.version)

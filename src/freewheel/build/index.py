@@ -76,7 +76,7 @@ def add(simple: Path, wheel: KnownWheel) -> Added | AlreadyThere:
             _write_pages(simple, wheel.project, replace(listing, entries=tuple(entries.values())))
             listed = None
         if not target.is_file() or files.sha256(target) != wheel.sha256:
-            # Bytes that lie there unlisted are of a killed run, and nobody was told of them.
+            # Bytes that are there unlisted are of a killed run, and nobody knows of them.
             _place(wheel, target)
         metadata = core_metadata(target)
         _settle(target.with_name(name + pages.METADATA), metadata)

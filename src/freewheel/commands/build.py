@@ -31,7 +31,7 @@ def build(choice: selection.Choice, *, baseline: bool) -> int:
         outcomes = pipeline.build(workspace, jobs, board)
     for outcome in outcomes:
         if outcome.changed:
-            console.note(f"{outcome.job.title}: built anew, changed: {', '.join(outcome.changed)}")
+            console.note(f"{outcome.job.title}: built again, changed: {', '.join(outcome.changed)}")
     show_outcomes(outcomes)
     _show_judgements(outcomes)
     console.say(f"{console.duration(time.monotonic() - started)} in all")

@@ -1,6 +1,6 @@
 """Look at this machine: what is there, what a build would choose and why, and what is missing.
 
-Nothing is installed, pulled or made, but for the tiny image that a container engine is probed with.
+Nothing is installed, pulled or made, except the tiny image that a container engine is probed with.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Finding:
 
     ``state`` is ok (there), chosen (what a build would use), odd (unusual, and handled), absent
     (a build obtains it, or does not need it) or missing (a build fails without it). ``reason``
-    says why; ``remedy`` is what to do, "" when nothing is to be done.
+    says why; ``remedy`` is what to do, "" when there is nothing to do.
     """
 
     topic: str
@@ -126,7 +126,7 @@ def host_findings(host: Host) -> Iterator[Finding]:
             topic="limits",
             state="odd",
             detail=", ".join(f"{name} {hard}" for name, hard in host.limits.items()),
-            reason="they may not be raised here, so containers get no more than these",
+            reason="they cannot be raised here, so containers get no more than these",
         )
     else:
         yield Finding(topic="limits", state="ok", detail="containers get their usual ones")

@@ -46,7 +46,7 @@ def prove(
     afresh: bool,
     races: bool,
 ) -> int:
-    """Put the wheels of PROJECTS (all recipes when none is named) to the proof."""
+    """Prove the wheels of PROJECTS (all recipes when none is named)."""
     process.end_by_sigterm()
     look: Look = "afresh" if afresh else "again" if again else "kept"
     started = time.monotonic()
@@ -64,7 +64,7 @@ def prove(
     problems = [f"{proof.case.title}: {line}" for proof in proofs for line in proof.problems]
     if problems:
         raise UnprovenError(
-            "not every wheel stood the proof",
+            "not every wheel passed the proof",
             problems=problems,
             hint="what was found is kept. To look again at what failed: the same command with "
             "`--again`; to drop all that is kept of these wheels: `--afresh`. docs/proof.md "
@@ -78,7 +78,7 @@ def _look_for_races(
 ) -> None:
     """Run ThreadSanitizer where it was not run on the same yet; the proof takes up what it found.
 
-    On a machine where it cannot run, the certificates have nothing of it, and that is told.
+    On a machine where it cannot run, the certificates have nothing of it, and a warning says so.
     """
     if reason := why_not_here():
         console.warn(f"data races are not looked for with ThreadSanitizer: {reason}")
@@ -113,13 +113,13 @@ def _built(outcomes: Sequence[pipeline.Outcome]) -> Sequence[pipeline.Outcome]:
         show_outcomes(failed)
         raise ProofError(
             f"{len(failed)} of {len(outcomes)} wheels could not be built",
-            hint="mend what is said above, then try again",
+            hint="fix what is reported above, then try again",
         )
     return outcomes
 
 
 def _provable(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs on whose target the proof runs; each other is told. Raises ProofError if all are."""
+    """The provable jobs; warns about the others. Raises ProofError if none is left."""
     left: list[Job] = []
     told: list[str] = []
     for job in jobs:
@@ -265,7 +265,7 @@ def soak(
         raise UnprovenError(
             "not every stress program ended as it should",
             problems=problems,
-            hint="read what it printed; docs/probes.md tells what each ending means",
+            hint="read what it printed; docs/probes.md explains each ending",
         )
 
 

@@ -120,7 +120,7 @@ def _install_headers() -> None:
 
 
 def _checked(variant: Variant, python: Python, home: Path, log: Path) -> Interpreter:
-    """Refuse an interpreter that lacks a module, and take it away, so that it is built anew."""
+    """Refuse an interpreter that lacks a module, and take it away, so that it is built again."""
     problems: list[str] = []
     found = interpreter.check(
         home / "bin" / python.program, python, f"built {variant.name}", problems

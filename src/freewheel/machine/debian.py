@@ -107,7 +107,7 @@ def install(packages: Sequence[str], *, why: str) -> None:
         raise AptError(
             f"apt-get could not install {', '.join(packages)}",
             problems=error.output.strip().splitlines()[-6:],
-            hint=f"mend what apt complains about, then `{install_command(packages)}`",
+            hint=f"fix what apt complains about, then `{install_command(packages)}`",
         ) from error
 
 
@@ -204,7 +204,7 @@ def download(path: str, *, sha256: str, target: Path) -> bool:
 
 
 def download_packages(names: Sequence[str], directory: Path, *, status: Path) -> tuple[Path, ...]:
-    """Download the packages with all that they need, but for what ``status`` says is installed.
+    """Download the packages with all that they need, except what ``status`` lists.
 
     ``status`` is a file as dpkg keeps it. apt checks what it downloads by its signed lists. Raises
     CommandFailed.

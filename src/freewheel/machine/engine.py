@@ -62,7 +62,7 @@ class Engine:
         )
 
     def ask_image(self, reference: str, form: str) -> str:
-        """Facts about an image, in a Go template ``form``; "" when the engine has not got it."""
+        """Facts about an image, in a Go template ``form``; "" when the engine does not have it."""
         asked = self.call(
             *("image", "inspect", "--format", form, reference),
             check=False,
@@ -151,7 +151,7 @@ def _remedy(forced: str | None) -> str:
     if forced == "docker":
         return "start Docker's daemon (`sudo systemctl start docker`), or unset FREEWHEEL_ENGINE"
     if shutil.which("podman") and not missing_packages(look_at_host()):
-        return "mend what Podman says above, or start Docker's daemon; then `nox -s doctor`"
+        return "fix what Podman reports above, or start Docker's daemon; then `nox -s doctor`"
     if here.has_apt:
         extra = () if debian.is_root() else ("uidmap", "slirp4netns", "fuse-overlayfs")
         return f"`{debian.install_command((*PACKAGES, *extra))}`"

@@ -113,7 +113,7 @@ def containers_conf(host: Host, *, runtime: str | None) -> tuple[str, tuple[str,
         limits = {name: min(hard, _CEILINGS[name]) for name, hard in host.limits.items()}
         shown = ", ".join(f'"{name}={limit}:{limit}"' for name, limit in limits.items())
         containers += [f"default_ulimits = [{shown}]", 'log_driver = "k8s-file"']
-        reasons.append("limits may not be raised here: containers get this process's own")
+        reasons.append("limits cannot be raised here: containers get this process's own")
     text = "\n".join(["[engine]", *engine, "", "[containers]", *containers])
     return text + "\n", tuple(reasons)
 

@@ -155,7 +155,7 @@ def _custom(engine: Engine, reference: str) -> BuilderImage:
             engine.call("pull", "--quiet", reference, timeout=_PULL_TIMEOUT)
         except CommandFailed as error:
             raise MachineError(
-                f"FREEWHEEL_IMAGE names {reference}, which cannot be had",
+                f"FREEWHEEL_IMAGE names {reference}, which is not available",
                 problems=error.output.strip().splitlines()[-2:],
                 hint="correct it, or unset it to let Freewheel choose",
             ) from error
@@ -183,5 +183,5 @@ def _pull_official(engine: Engine, target: str, problems: list[str]) -> BuilderI
         else:
             return BuilderImage(reference=reference, identity=reference, origin="official")
     problems.append(f"official image: {problem}")
-    console.note(f"it cannot be had: {problem}")
+    console.note(f"it is not available: {problem}")
     return None

@@ -44,7 +44,7 @@ _BUILD_TIMEOUT = 3600.0  # seconds; CPython takes about 4 minutes on 2 cores
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Specification:
-    """All that decides what a local image is, but for the patch level of the suite's packages."""
+    """All that decides what a local image is, except the patch level of the suite's packages."""
 
     containerfile: str
     requirements: str
@@ -195,7 +195,7 @@ def _log(workspace: Workspace) -> Path:
 
 
 def _with_archive(workspace: Workspace, target: str) -> Specification:
-    """The specification of the newest CPython that can be had; its archive is in the cache then."""
+    """The specification of the newest available CPython; its archive is in the cache then."""
     cpython = obtain_cpython(workspace, python_of(target))
     return next(s for s in specifications(target) if s.cpython_sha256 == cpython.sha256)
 
@@ -225,7 +225,9 @@ def _build(
     console.note(f"the builder image is ready after {console.duration(done.seconds)}")
     made = _find(engine, specification)
     if made is None:
-        raise MachineError(f"{engine.name} built an image and has not got it", hint=f"read {log}")
+        raise MachineError(
+            f"{engine.name} built an image, but does not have it", hint=f"read {log}"
+        )
     # With it go the contexts of specifications that were given up half-way.
     shutil.rmtree(context.parent, ignore_errors=True)
     return made
@@ -244,7 +246,7 @@ def _after_orphans(workspace: Workspace) -> list[str]:
 
 
 def _build_options(engine: Engine) -> list[str]:
-    """Podman needs to be told to keep layers, from which an interrupted build goes on."""
+    """Podman keeps layers only when asked to, from which an interrupted build goes on."""
     return ["--layers", "--force-rm"] if engine.name == "podman" else []
 
 

@@ -1,4 +1,4 @@
-"""What is put to the proof: a release with its two wheels, and no patch without a probe."""
+"""What a proof tests: a release with its two wheels, and no patch without a probe."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WheelName = Literal["baseline", "patched"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A release that is put to the proof on a target: its two wheels and what there is to run."""
+    """A release to be proven on a target: its two wheels and what there is to run."""
 
     recipe: Recipe
     release: Release
@@ -53,7 +53,7 @@ class Case:
         return Job(recipe=self.recipe, release=self.release, baseline=False, target=self.target)
 
     def patches_for(self, defect: str) -> list[str]:
-        """The names of the patches that claim to mend a defect."""
+        """The names of the patches that claim to fix a defect."""
         return [patch.name for patch in self.series if defect in patch.defects]
 
     def expects(self, probe: Probe) -> bool:
@@ -93,16 +93,16 @@ def check_probes(workspace: Workspace, chosen: Sequence[tuple[Recipe, Release]])
                 probe = programs.probe(defect)
                 where = f"{recipe.name} {release.version}: {patch.name}"
                 if probe is None:
-                    problems.append(f"{where} mends {defect}, for which there is no probe")
+                    problems.append(f"{where} fixes {defect}, for which there is no probe")
                 elif Version(release.version) not in probe.releases:
                     problems.append(
-                        f"{where} mends {defect}, which by its probe only {probe.releases} have"
+                        f"{where} fixes {defect}, which by its probe only {probe.releases} have"
                     )
     if problems:
         raise ProbeError(
             "no patch without a probe that fails without it",
             problems=problems,
-            hint="write probes/<project>/<defect>.py; docs/probes.md tells how",
+            hint="write probes/<project>/<defect>.py; docs/probes.md explains how",
         )
 
 

@@ -145,7 +145,7 @@ class Compilation:
             raise ProofError(
                 f"{archive.name} could not be compiled {self.how}",
                 problems=[f"the whole log: {self.log}"],
-                hint="mend the cause, then run the same command again",
+                hint="fix the cause, then run the same command again",
                 output=error.output,
             ) from error
         (wheel,) = (directory / "out").glob("*.whl")

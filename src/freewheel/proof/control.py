@@ -75,7 +75,7 @@ class Finding:
 
     @property
     def is_problem(self) -> bool:
-        """Whether it stands in the way of a certificate."""
+        """Whether it blocks a certificate."""
         if self.verdict is Verdict.NOT_RUN:
             return self.expected
         return self.verdict not in (Verdict.PROVEN, Verdict.OPEN, Verdict.MOOT)

@@ -110,7 +110,7 @@ class Defect(_Part):
 
     ``chance`` is the probability that a patch which does nothing would have given the same runs;
     ``bound`` the upper bound, at 95 % confidence, on the rate at which the patched wheel may fail.
-    ``verdict`` is "proven" where a patch mends the defect, "open" where none claims to, "moot"
+    ``verdict`` is "proven" where a patch fixes the defect, "open" where none claims to, "moot"
     where the interpreter does not have it: the baseline passes, and ``bound`` is the baseline's;
     "not run" where the probe is not for this interpreter, and cannot run.
     """
@@ -129,7 +129,7 @@ class Defect(_Part):
 
 
 class Stress(_Part):
-    """Supported use under load; ``work`` is how many seconds each run was told to work."""
+    """Supported use under load; ``work`` is for how many seconds each run had to work."""
 
     name: str
     title: str
@@ -162,7 +162,7 @@ class Suite(_Part):
 
     ``baseline`` and ``patched`` are numbers of tests by outcome; ``threads`` says in how many each
     of ``in_parallel`` tests ran at once. ``outdated`` fail on the patched wheel alone because they
-    expect a defect that it has no more; all others would stand in the way. ``skipped`` and
+    expect a defect that it no longer has; all others would block the certificate. ``skipped`` and
     ``left_out`` are numbers by reason.
     ``baseline_gil`` is the module that turned the GIL on with the baseline, "" if none did.
     """
@@ -196,7 +196,7 @@ class Figure(_Part):
     ``workers`` threads; ``baseline_scaling`` and ``patched_scaling`` the rate of ``workers``
     threads by that of as many processes. ``rates`` are operations per second, medians over the
     rounds, by wheel and then by how the work was shared out. ``failed`` is how many measurements of
-    the baseline failed, for it may die of what the patches mend, and were taken again.
+    the baseline failed, for it may die of what the patches fix, and were repeated.
     """
 
     program: str

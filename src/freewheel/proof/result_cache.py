@@ -2,7 +2,7 @@
 
 A result belongs to a *subject*: the digest of the wheel, of the program, of the harness, and the
 interpreter. Runs of the same subject add up, and a failure that was seen once stays on record for
-as long as the subject is the same. A person who asks to look afresh puts new results in its place.
+as long as the subject is the same. A person who looks from scratch replaces it.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def main() -> None:
     lines: list[str] = []
     try:
         found = frames(pid)
-    except Exception as error:  # noqa: BLE001  whatever it is, the rest can be told
+    except Exception as error:  # noqa: BLE001  whatever it is, the rest can be reported
         lines.append(f"(no Python frames: {error!r})")
     tasks = sorted(Path(f"/proc/{pid}/task").glob("*"), key=lambda path: int(path.name))
     lines += [describe(task, found.get(int(task.name), [])) for task in tasks]

@@ -64,7 +64,7 @@ def resolve_destination(workspace: Workspace) -> Destination:
 
     The settings are TWINE_REPOSITORY_URL, TWINE_REPOSITORY, TWINE_USERNAME, TWINE_PASSWORD,
     TWINE_CERT, ~/.pypirc and the keyring, read by twine itself. Raises PublishError where they
-    name the public index, no credentials, or a repository whose index URL cannot be told.
+    name the public index, no credentials, or a repository whose index URL is unknown.
     """
     try:
         settings = _twine_settings()
@@ -77,7 +77,7 @@ def resolve_destination(workspace: Workspace) -> Destination:
             f"there are no credentials for {url}", problems=[str(error)], hint=CREDENTIALS_HINT
         ) from error
     except TwineException as error:
-        raise PublishError(f"twine's settings: {error}", hint="mend them and try again") from error
+        raise PublishError(f"twine's settings: {error}", hint="fix them and try again") from error
     credentials = (
         Credentials(username=username, password=password) if username and password else None
     )

@@ -14,7 +14,7 @@ slash at its end) or by absolute path works with both. What does not:
 - a relative path: uv takes it, pip fails with a traceback;
 - pip with ``-c`` and a file that has hashes: it then wants a hash for everything; ``-c`` with a
   file of pins alone works, and fails closed where no index has them;
-- pip's ``--uploaded-prior-to``: it wants upload times in JSON, so a web server must be told to send
+- pip's ``--uploaded-prior-to``: it wants upload times in JSON, so a web server must send
   ``index.json`` (uv's ``--exclude-newer`` reads them from HTML); devpi-server 6.20 has none at all;
 - uv's ``tool.uv.sources`` for what only a dependency requires: see ``uv_project``.
 """

@@ -227,7 +227,7 @@ def _await_answer(workspace: Workspace, child: process.Running, port: int) -> Lo
     raise PackageIndexError(
         "devpi-server did not start",
         problems=[f"the whole log: {child.log}"],
-        hint="mend the cause and run the same command again",
+        hint="fix the cause and run the same command again",
         output=child.tail(),
     )
 

@@ -55,7 +55,7 @@ class Published:
 
 
 def publish(wheels: Sequence[CertifiedWheel], destination: Destination) -> tuple[Published, ...]:
-    """Upload what the index has not got, then read every file back and compare it.
+    """Upload what the index lacks, then read every file back and compare it.
 
     A file that is there with the same bytes is a success. Raises PublishError with all problems
     before the first upload: a version that is no ``+ft.N``, METADATA that disagrees with the file
@@ -179,7 +179,7 @@ def _twine_environment(destination: Destination) -> dict[str, str | None]:
         "NO_COLOR": "1",
     }
     if destination.ca_bundle:
-        # requests prefers this variable to what twine was told.
+        # requests prefers this variable to twine's own settings.
         environment |= dict.fromkeys(("TWINE_CERT", "REQUESTS_CA_BUNDLE"), destination.ca_bundle)
     if is_loopback(destination.upload_url):
         environment |= dict.fromkeys(

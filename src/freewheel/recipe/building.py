@@ -65,7 +65,7 @@ class Place(Table):
         return _fill(self.pattern, version)
 
     def will_say(self, release: str, version: str) -> str:
-        """What stands there in a wheel of the release that is to be ``version``."""
+        """What is there in a wheel whose version should be ``version``."""
         return _fill(self.becomes or self.pattern, version if self.local else release)
 
 
@@ -142,7 +142,7 @@ class Build(Table):
         return tuple(graft.name for graft in self.grafts)
 
     def variables(self, release: str, version: str) -> Mapping[str, str]:
-        """The environment of a build of the release that is to be ``version``."""
+        """The environment of a build whose version should be ``version``."""
         told = {
             place.variable: place.will_say(release, version)
             for place in self.version

@@ -349,5 +349,5 @@ def _invalid(problems: Sequence[str]) -> RecipeError:
     return RecipeError(
         "the recipes are not valid" if len(problems) > 1 else "a recipe is not valid",
         problems=problems,
-        hint="mend what is listed and run the command again; docs/recipes.md explains each key",
+        hint="fix what is listed and run the command again; docs/recipes.md explains each key",
     )

@@ -72,7 +72,7 @@ def collect(sources: Path, wheels: Path, digests: Mapping[str, str] | None) -> l
         raise VerifyError(
             f"nothing was taken out of {sources}",
             problems=problems or ["there is no wheel in it"],
-            hint="find out which job made these files; a release is begun anew, never mended",
+            hint="find out which job made these files; start a new release; do not repair this one",
         )
     taken = []
     for name, path in sorted(found.items()):

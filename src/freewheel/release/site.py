@@ -1,8 +1,8 @@
 """Stage *publish*, as files: the static index of a release, for Pages or any web server.
 
 A deployment replaces the whole site, but an index is append-only: so what is served now comes
-first, file by file and each with its digest, and the release is added to it. What may not be used
-any more is said in ``pins/yanked.toml``, and marked anew each time.
+first, file by file and each with its digest, and the release is added to it. What must not be used
+any more is listed in ``pins/yanked.toml``, and marked each time.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def _mark(directory: Path, marks: Marks) -> None:
 
 
 def read_marks(path: Path = YANKED) -> Marks:
-    """What may not be used any more: wheels with the reason, and projects with their status.
+    """What must not be used any more: wheels with the reason, and projects with their status.
 
     Raises PackageIndexError.
     """

@@ -186,7 +186,7 @@ def _certificate(path: Path) -> form.Certificate | None:
 
 def _certified(found: form.Certificate | None) -> Iterator[str]:
     if found is None:
-        yield "  certified no: it was not put to the proof, or its certificate is not beside it"
+        yield "  certified no: it was not proven, or its certificate is not beside it"
         return
     yield (
         f"  certified {found.finished:%Y-%m-%d}, {found.kind} proof, "
@@ -204,7 +204,7 @@ def _mended(
         yield f"  {path.rpartition('/')[2]}"
         for defect in patch["resolves"]:
             identifier = defect.get("id", "")
-            yield f"    mends     {identifier}: {defect.get('name', '')}"
+            yield f"    fixes     {identifier}: {defect.get('name', '')}"
             yield f"    proven by {_probe(wheel.project, identifier, root)}"
             if identifier in runs:
                 yield f"              {_runs(runs[identifier])}"
@@ -212,10 +212,10 @@ def _mended(
 
 
 def _runs(defect: form.Defect) -> str:
-    without, mended = defect.baseline, defect.patched
+    without, fixed = defect.baseline, defect.patched
     return (
         f"fails in {without.failures} of {without.runs} runs without the patch, "
-        f"in {mended.failures} of {mended.runs} with it"
+        f"in {fixed.failures} of {fixed.runs} with it"
     )
 
 

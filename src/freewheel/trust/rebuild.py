@@ -37,8 +37,8 @@ class Rebuilt:
 def rebuild(workspace: Workspace, recipes: Sequence[Recipe], location: str) -> Rebuilt:
     """Build the wheel at ``location``, a path or a URL, again and compare.
 
-    Raises ReproduceError where it is not identical, with what differs, or where this checkout has
-    not got the inputs.
+    Raises ReproduceError where it is not identical, with what differs, or where this checkout does
+    not have the inputs.
     """
     scratch = files.empty_directory(workspace.work / "rebuild")
     given = _obtain(location, scratch / "given")
@@ -139,7 +139,7 @@ def _require_same_inputs(record: buildinfo.Record, recipe: Recipe, release: Rele
     changed = buildinfo.changed(record.inputs, current, images=images)
     if changed:
         raise ReproduceError(
-            f"this checkout has not got what {record.wheel.name} was made of",
+            f"this checkout differs from what {record.wheel.name} was made of",
             problems=[
                 f"{name}: {record.inputs.get(name, 'none')} then, {current.get(name, 'none')} here"
                 for name in changed
@@ -168,7 +168,7 @@ def _build(workspace: Workspace, root: Path, record: buildinfo.Record, release: 
     except CommandFailed as error:
         raise ReproduceError(
             f"{record.wheel.name} cannot be built here",
-            hint="mend what the build complains about, above",
+            hint="fix what the build complains about, above",
             output=error.output,
         ) from error
     return root / "wheels" / record.wheel.name

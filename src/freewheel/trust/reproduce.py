@@ -195,7 +195,7 @@ def _kept(workspace: Workspace, job: Job) -> Path:
 
 
 def _judge(gate: _Gate, job: Job, ended: Sequence[Build | CommandFailed]) -> Reproduction:
-    """Equal bytes, or the error; what is to be looked at is kept."""
+    """Equal bytes, or the error; what a person should look at is kept."""
     kept = _kept(gate.workspace, job)
     sides = dict(zip((FIRST, SECOND), ended, strict=True))
     builds = {name: end for name, end in sides.items() if isinstance(end, Build)}

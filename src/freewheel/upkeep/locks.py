@@ -142,7 +142,7 @@ def _resolve(lock: Lock, scratch: Path, *, upgrade: bool) -> str:
     except CommandFailed as error:
         raise FetchError(
             f"{lock.path.name} cannot be resolved",
-            hint=f"mend what uv says about {lock.source.name}; no lock was changed",
+            hint=f"fix what uv reports about {lock.source.name}; no lock was changed",
             output=error.output,
         ) from error
     return output.read_text(encoding="utf-8")

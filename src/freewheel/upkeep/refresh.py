@@ -112,9 +112,9 @@ def _rebase(repository: Path, release: Release, words: list[str]) -> None:
     raise PatchError(
         f"{commit} conflicts with {project} {release.version}",
         problems=[f"in {name}" for name in conflicts] or done.stderr.strip().splitlines(),
-        hint=f"in {repository}, mend the files between the marks, `git add` them, and run "
+        hint=f"in {repository}, fix the files between the marks, `git add` them, and run "
         f"`nox -s refresh-{project} -- {release.version} --continue`; or leave the patch out with "
-        f"`git rebase --skip` first; to begin anew, leave --continue away",
+        f"`git rebase --skip` first; to start again, omit --continue",
     )
 
 
@@ -160,7 +160,7 @@ def _git(repository: Path, words: Sequence[str | Path]) -> str:
         raise PatchError(
             f"git {words[0]} failed in {repository}",
             problems=done.stderr.strip().splitlines(),
-            hint="begin anew without --continue; what was done in that repository is then lost",
+            hint="start again without --continue; what was done in that repository is then lost",
         )
     return done.stdout
 

@@ -2,7 +2,7 @@
 
 For a newer release, its unpatched build is put to our probes beside the unpatched build of the
 release that the recipe carries. It stands where a patched wheel would stand in a proof: if the old
-build fails and the new one never does, upstream has mended the defect, and chance is excluded.
+build fails and the new one never does, upstream has fixed the defect, and chance is excluded.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def _evidence(
 ) -> list[Evidence]:
     """Our probes on the unpatched builds of both releases."""
     carried = recipe.default_release
-    # Wheels of their own: none of this is to be proven or published. Kept for the next night.
+    # Wheels of their own: none of this will be proven or published. Kept for the next night.
     apart = replace(workspace, root=workspace.cache / "watch")
     both = replace(recipe, releases=(release, carried))
     jobs = [
@@ -226,7 +226,7 @@ def _compare(
     after = control.tally([run(newer) for _ in range(on_newer)])
     finding = control.judge(probe, before, after, claimed=True, quick=True)
     verdicts = {control.Verdict.PROVEN: "gone", control.Verdict.NOT_FIXED: "still there"}
-    verdict = verdicts.get(finding.verdict, "cannot be told")
+    verdict = verdicts.get(finding.verdict, "unknown")
     return Evidence(
         defect=probe.defect,
         title=probe.title,
@@ -234,5 +234,5 @@ def _compare(
         newer=dict(after.endings),
         chance=finding.chance,
         verdict=verdict,
-        explanation=finding.explanation if verdict == "cannot be told" else "",
+        explanation=finding.explanation if verdict == "unknown" else "",
     )

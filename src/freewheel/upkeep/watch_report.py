@@ -46,7 +46,7 @@ def _newer(one: Watched, newer: Newer) -> Iterator[str]:
         yield f"Released since {one.carried}: {', '.join(one.since)}."
     if newer.patches:
         yield ""
-        yield f"| patch of {one.carried} | mends | on {newer.version} | can be dropped |"
+        yield f"| patch of {one.carried} | fixes | on {newer.version} | can be dropped |"
         yield "|---|---|---|---|"
         for fit in newer.patches:
             dropped = "yes" if fit.patch in newer.droppable else "no"

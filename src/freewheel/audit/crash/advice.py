@@ -92,7 +92,7 @@ def named(dump: Dump, known: Iterable[str]) -> list[Named]:
 def locked_by(
     path: Path, dump: Dump, found: Sequence[Named], locks: Sequence[Given]
 ) -> tuple[Locked, ...]:
-    """What is to be audited: the release that a lock has, else the newest on the dump's day."""
+    """What should be audited: the release that a lock has, else the newest on the dump's day."""
     entries = {entry.name: entry for given in locks for entry in given.distributions}
     return tuple(
         entries.get(one.name)

@@ -30,8 +30,8 @@ def make_instrumented(
 ) -> CompiledWheel:
     """The wheel of a job, patched or as a baseline, out of the cache or built into it.
 
-    Where ``pins/tsan/`` has a patch for the project, it goes on top: what the sanitizer must be
-    told. Raises ProofError, and what the stages raise that make the sdist.
+    Where ``pins/tsan/`` has a patch for the project, it goes on top: what the sanitizer must
+    know. Raises ProofError, and what the stages raise that make the sdist.
     """
     build = Compilation(
         workspace=workspace,

@@ -38,7 +38,7 @@ _MATCHED = re.compile(r"^ *(?P<count>\d+) (?P<pattern>[a-z_]+:.+)$")
 _BROKEN = re.compile(
     r"FATAL: ThreadSanitizer|ThreadSanitizer: CHECK failed|nested bug|hard rss limit exhausted"
 )
-_TELLING = 3  # frames by which accesses are told apart
+_TELLING = 3  # frames by which accesses are distinguished
 _INTERPRETER_LOOP = "_PyEval_EvalFrameDefault"
 
 

@@ -121,7 +121,7 @@ class SanitizerResult:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What a wheel may not have: races of its own, and programs that were not seen whole."""
+        """What a wheel must not have: races of its own, and programs that were not seen whole."""
         return (
             *(describe(race) for race in self.of(Origin.PROJECT, Origin.CALLED)),
             *(
@@ -342,7 +342,7 @@ def known_races(
 def subject(
     release: Release, series: Sequence[Patch], programs: Programs, python: Python
 ) -> Subject:
-    """What the result depends on, but for the compiler and the interpreter's bugfix release."""
+    """What the result depends on, except the compiler and the interpreter's bugfix release."""
     return Subject(
         kind=f"{release.project}-tsan",
         facts={

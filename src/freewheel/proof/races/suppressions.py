@@ -1,4 +1,4 @@
-"""What ThreadSanitizer is told not to report: CPython's own list, and ours with its reasons."""
+"""What ThreadSanitizer must not report: CPython's own list, and ours with its reasons."""
 
 from __future__ import annotations
 

@@ -30,9 +30,9 @@ from freewheel.proof.running import Environment
 _RATE = Path(__file__).with_name("rate.py")
 
 WHEELS: tuple[WheelName, ...] = ("baseline", "patched")
-# The baseline may die, or hang, in a measurement of the very thing that the patches mend. So it is
+# The baseline may die, or hang, in a measurement of the very thing that the patches fix. So it is
 # given more than one attempt, and the figures tell how many failed: greenlet 3.5.6 died in half of
-# them on a busy machine. The patched wheel may not fail.
+# them on a busy machine. The patched wheel must not fail.
 _ATTEMPTS: Mapping[WheelName, int] = {"baseline": 20, "patched": 1}
 _PATIENCE = 120.0  # seconds, after which there is no further attempt: a hang takes long
 _Name = TypeVar("_Name")

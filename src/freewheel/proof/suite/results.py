@@ -83,7 +83,7 @@ def fold(lines: Iterable[Mapping[str, Any]], *, seconds: float) -> tuple[Case, .
     """One case for each test, from the reports of its stages, in the order in which they ended.
 
     ``seconds`` is the limit of each test, by which a worker that ended itself for taking too long
-    is told from one that ended for another reason.
+    is distinguished from one that ended for another reason.
     """
     cases: dict[str, Case] = {}
     for line in lines:
