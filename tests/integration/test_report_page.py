@@ -31,12 +31,16 @@ LONG = "a title of a defect that goes on for a while, as titles of defects do, a
 def find_browser() -> str:
     """A Chromium of this machine, installed where that is possible; else the test is skipped."""
     found = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    why = "only root can, on Debian or Ubuntu"
     if found is None and debian.can_install():
-        debian.install(PACKAGES, why="the report is tested in a real browser")
+        try:
+            debian.install(PACKAGES, why="the report is tested in a real browser")
+        except debian.AptError as error:
+            why = str(error)
         found = shutil.which(PROGRAMS[0])
     if found is None:
         pytest.skip(
-            f"no browser ({', '.join(PROGRAMS)}), and none can be installed here: "
+            f"no browser ({', '.join(PROGRAMS)}), and none could be installed ({why}): "
             f"{debian.install_command(PACKAGES)}"
         )
     return found

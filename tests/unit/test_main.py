@@ -7,6 +7,7 @@ import sys
 
 import click
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
 from freewheel.base.workspace import PACKAGE
@@ -56,3 +57,22 @@ def test_a_build_does_not_load_what_only_a_proof_needs() -> None:
     )
 
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["freewheel", "bui"], ["build"]),
+        (["freewheel", "build", "green"], ["greenlet"]),
+        (["freewheel", "demo", "httpt"], ["httptools"]),
+        (["freewheel", "prove", "--qui"], ["--quick"]),
+    ],
+)
+def test_a_shell_can_complete_verbs_projects_and_options(
+    words: list[str], wanted: list[str]
+) -> None:
+    completing = ShellComplete(main.commands, {}, "freewheel", "_FREEWHEEL_COMPLETE")
+
+    found = completing.get_completions(words[1:-1], words[-1])
+
+    assert [item.value for item in found] == wanted

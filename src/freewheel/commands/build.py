@@ -125,7 +125,7 @@ def _show_install_lines(workspace: Workspace, outcomes: Sequence[pipeline.Outcom
     short_help="Record the wheels as known good.",
     epilog="Example: freewheel lock-wheels greenlet",
 )
-@click.argument("projects", nargs=-1)
+@selection.projects_argument
 def lock_wheels(projects: tuple[str, ...]) -> None:
     """Take the wheels of PROJECTS (all when none is named) into the lock of known-good wheels."""
     workspace = find_workspace()

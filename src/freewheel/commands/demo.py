@@ -23,7 +23,7 @@ from freewheel.recipe.pythons import DEFAULT, Python
     short_help="Show one defect on the public wheel and on ours.",
     epilog="Example: freewheel demo asyncpg --probe P2",
 )
-@click.argument("project")
+@selection.project_argument
 @click.option("--release", "version", metavar="X", help="A release; the newest by default.")
 @click.option("--probe", "defect", default="", metavar="ID", help="The defect, such as P2.")
 @selection.python_option

@@ -30,7 +30,7 @@ from freewheel.trust import verify
     short_help="Upload certified wheels, and compare them.",
     epilog="Example: freewheel publish asyncpg --rehearse",
 )
-@click.argument("projects", nargs=-1)
+@selection.projects_argument
 @click.option("--rehearse", is_flag=True, help="Upload to a server of its own, which then ends.")
 def publish(projects: tuple[str, ...], *, rehearse: bool) -> None:
     """Upload the certified wheels of PROJECTS (all in wheels/ by default) and compare them."""

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import click
 
 from freewheel.base import console
-from freewheel.base.errors import BuildError
-from freewheel.base.workspace import Workspace
+from freewheel.base.errors import BuildError, FreewheelError
+from freewheel.base.workspace import Workspace, find_workspace
 from freewheel.build import buildinfo, finished
 from freewheel.build.job import Job
 from freewheel.build.wheel import host_target
@@ -21,12 +21,32 @@ from freewheel.recipe.recipe import Recipe, Release, choose_recipe, load_recipes
 from freewheel.recipe.targets import own_target
 
 _R = TypeVar("_R")
+_C = TypeVar("_C", bound=Callable[..., Any])
 _TAGS = [python.tag for python in PYTHONS]
 _CHOOSING = ("projects", "versions", "all_releases", "tag", "all_pythons", "target")
 
 python_option = click.option(
     "--python", "tag", type=click.Choice(_TAGS), help=f"{DEFAULT} by default."
 )
+
+
+def _begin_so(_: click.Context, __: click.Parameter, begun: str) -> list[str]:
+    """The projects whose names begin so, for the shell that completes a word."""
+    try:
+        recipes = find_workspace().recipes
+    except FreewheelError:
+        return []
+    return sorted(path.stem for path in recipes.glob("*.toml") if path.stem.startswith(begun))
+
+
+def projects_argument(command: _C) -> _C:
+    """Let a command take names of projects; none means all."""
+    return click.argument("projects", nargs=-1, shell_complete=_begin_so)(command)
+
+
+def project_argument(command: _C) -> _C:
+    """Let a command take the name of one project."""
+    return click.argument("project", shell_complete=_begin_so)(command)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +65,7 @@ class Choice:
 def options(*, targets: bool = False) -> Callable[[Callable[..., _R]], Callable[..., _R]]:
     """Give a command a Choice as its first argument; ``targets`` if one may name a target."""
     words = [
-        click.argument("projects", nargs=-1),
+        projects_argument,
         click.option("--release", "versions", multiple=True, metavar="X", help="One; repeatable."),
         click.option("--all-releases", is_flag=True, help="Every release that the recipe carries."),
         python_option,

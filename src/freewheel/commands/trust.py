@@ -8,7 +8,7 @@ import click
 
 from freewheel.base import console
 from freewheel.base.workspace import find_workspace
-from freewheel.commands.selection import verified_records
+from freewheel.commands import selection
 from freewheel.recipe.recipe import load_recipes
 from freewheel.trust import explain as explaining
 from freewheel.trust import provenance, rebuild, verify
@@ -62,8 +62,8 @@ def rebuild_wheel(wheel: str) -> None:
     short_help="Sign in-toto provenance for wheels.",
     epilog="Example: FREEWHEEL_SIGNING_KEY=signing.pem freewheel attest",
 )
-@click.argument("projects", nargs=-1)
+@selection.projects_argument
 def attest(projects: tuple[str, ...]) -> None:
     """Sign in-toto provenance for the wheels of PROJECTS (all when none is named)."""
-    for record in verified_records(find_workspace(), projects):
+    for record in selection.verified_records(find_workspace(), projects):
         console.say(f"{provenance.attest(record)}")

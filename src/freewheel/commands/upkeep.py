@@ -26,7 +26,7 @@ from freewheel.upkeep.upstream import offer_of
     short_help="Say what upstream has released since.",
     epilog="Example: freewheel watch greenlet",
 )
-@click.argument("projects", nargs=-1)
+@selection.projects_argument
 @click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
@@ -54,7 +54,7 @@ def watch_upstream(projects: tuple[str, ...], output: Path | None) -> None:
     short_help="Carry patches over to another release.",
     epilog="Example: freewheel refresh asyncpg 0.33.0",
 )
-@click.argument("project")
+@selection.project_argument
 @click.argument("version")
 @click.option("--continue", "proceed", is_flag=True, help="Go on after conflicts were solved.")
 def refresh_series(project: str, version: str, *, proceed: bool) -> None:
