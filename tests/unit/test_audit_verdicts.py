@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from freewheel.audit.declared import Declared, find_workspace
 from freewheel.audit.downloads import Failure
 from freewheel.audit.examining import Examined
 from freewheel.audit.extensions import find as find_extensions
-from freewheel.audit.inputs.locked import Locked, Selection
+from freewheel.audit.inputs.locked import Installed, Locked, Selection
 from freewheel.audit.target import Target, wheel_name
 from freewheel.audit.verdicts import Finding, Seen, Verdict, find
 from freewheel.base.workspace import Workspace
@@ -222,6 +224,31 @@ def test_a_changed_or_foreign_wheel_of_that_name_is_not_proven(
     assert "was changed after it was installed" in changed[1]
     assert other[0] == ""
     assert "is not the one in the certified" in other[1]
+
+
+def test_headers_are_found_where_an_installer_puts_them(tmp_path: Path) -> None:
+    content = b"int spam;\n"
+    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+    header = tmp_path / "include" / "spam.h"
+    header.parent.mkdir()
+    header.write_bytes(content)
+    root = tmp_path / "site-packages"
+    root.mkdir()
+    placed = Installed(
+        root=root,
+        tags=(),
+        extensions=(),
+        record={"../include/spam.h": f"sha256={digest}"},
+        digest="",
+    )
+    listed = {"spam-1.0.data/headers/spam.h": f"sha256={digest}"}
+
+    assert ours.why_changed(placed, listed, "spam.whl") == ""
+    header.write_bytes(b"int eggs;\n")
+    assert "was changed" in ours.why_changed(placed, listed, "spam.whl")
+    assert "is not the one" in ours.why_changed(
+        placed, {"spam-1.0.data/headers/other.h": "sha256=0"}, "spam.whl"
+    )
 
 
 def test_a_wheel_of_ours_without_its_certificate_is_not_proven(

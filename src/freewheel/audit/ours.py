@@ -74,7 +74,7 @@ def _on_index(choice: Choice, wheel: Candidate, downloads: Downloads) -> tuple[s
             return "", tree.reason
         records = tree.root.glob("*.dist-info/RECORD")
         listed = {k: v for path in records for k, v in _rows(path.read_text("utf-8"))}
-        reason = _changed(choice.locked.installed, listed, wheel.name.filename)
+        reason = why_changed(choice.locked.installed, listed, wheel.name.filename)
         if reason:
             return "", reason
     return _described(found), ""
@@ -106,17 +106,31 @@ def _differs(installed: Installed, wheel: Path) -> str:
         listed = dict(_record(wheel))
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         return f"{wheel.name} cannot be read: {error}"
-    return _changed(installed, listed, wheel.name)
+    return why_changed(installed, listed, wheel.name)
 
 
-def _changed(installed: Installed, listed: Mapping[str, str], wheel: str) -> str:
+def why_changed(installed: Installed, listed: Mapping[str, str], wheel: str) -> str:
     """Which installed file is not as the wheel's RECORD has it; "" where all are."""
     for name, digest in listed.items():
-        if installed.record.get(name) != digest:
+        place = _installed_as(name, digest, installed)
+        if installed.record.get(place) != digest:
             return f"{name} is not the one in the certified {wheel}"
-        if digest and _digest(installed.root / name) != digest:
+        if digest and _digest(installed.root / place) != digest:
             return f"{name} was changed after it was installed"
     return ""
+
+
+def _installed_as(name: str, digest: str, installed: Installed) -> str:
+    """What an installer calls a member of the wheel: what is in .data goes elsewhere."""
+    directory, _, rest = name.partition("/")
+    if not directory.endswith(".data"):
+        return name
+    scheme, _, path = rest.partition("/")
+    if scheme in ("purelib", "platlib"):
+        return path
+    last = path.rpartition("/")[2]
+    same = (p for p, d in installed.record.items() if d == digest and p.rpartition("/")[2] == last)
+    return next(same, name)
 
 
 def _record(wheel: Path) -> Iterator[tuple[str, str]]:

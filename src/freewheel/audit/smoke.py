@@ -34,7 +34,7 @@ WARM, VISITORS = 60, 200  # threads that come and go: before memory is measured,
 BATCH = 20
 LEAK = 16 * 1024  # bytes that a thread leaves behind, above what an empty one does, to be a leak
 INSIDE = 4  # threads that are at work when the process exits
-NARROWED = 60  # modules of a distribution that are tested one by one, at most, after a failure
+FEW = 6  # modules of a distribution that are all tested one by one after a failure
 TESTS = ("threads", "re-import", "come and go", "exit")
 Loader = importlib.machinery.ExtensionFileLoader
 Loaded = TypeVar("Loaded")
@@ -125,15 +125,21 @@ def imported(runner: Runner, name: str, paths: Sequence[str]) -> Facts:
 def put_to(
     runner: Runner, test: str, modules: Sequence[str], paths: Sequence[str], empty: int
 ) -> list[Facts]:
-    """A test on all modules at once; where that fails, on each alone, to name who fails."""
+    """A test on all modules at once; where that fails, on fewer, to name who fails.
+
+    Few are tested each alone. Among many, halves are tested until one that fails is found.
+    """
 
     def fails(names: Sequence[str]) -> Failed:
         return attempt(runner, test, names, paths, empty)
 
     if not fails(modules):
         return []
-    alone = [[name] for name in modules[:NARROWED]] if len(modules) > 1 else []
-    guilty = [names for names in alone if fails(names)] or [list(modules)]
+    if len(modules) > FEW:
+        guilty = [narrowed(list(modules), fails)]
+    else:
+        alone = [[name] for name in modules] if len(modules) > 1 else []
+        guilty = [names for names in alone if fails(names)] or [list(modules)]
     failures = []
     for names in guilty:
         endings = [ending for ending in (fails(names) for _ in range(RUNS)) if ending]
@@ -143,6 +149,17 @@ def put_to(
             counts = {"modules": one, "runs": RUNS, "failed": len(endings)}
             failures.append({**counts, "ending": ending, "said": said})
     return failures
+
+
+def narrowed(names: list[str], fails: Callable[[Sequence[str]], Failed]) -> list[str]:
+    """One of the modules that fails alone; where none does, the fewest that fail together."""
+    while len(names) > 1:
+        half = len(names) // 2
+        failing = next((part for part in (names[:half], names[half:]) if fails(part)), None)
+        if failing is None:
+            break
+        names = failing
+    return names
 
 
 def attempt(
