@@ -77,6 +77,28 @@ def read_all(paths: Sequence[Path], settings: Settings) -> Inputs:
     return Inputs(givens=tuple(givens), dumps=dumps)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """What an installer would take of everything that is given, and the index that was asked."""
+
+    choices: tuple[Choice, ...]
+    index: Index
+    downloads: Downloads
+
+
+def choose_all(
+    workspace: Workspace, entries: Sequence[Locked], settings: Settings, board: console.Board
+) -> Chosen:
+    """The choice for each distribution, after the index was asked for those where it matters."""
+    places = configured_places()
+    kept = workspace.cache / "audit"
+    asked = sum(needs_index(entry, settings.target) for entry in entries)
+    with board.counted("asking the index", asked) as advance:
+        index = Index(places, kept / "index", refresh=settings.refresh, progress=advance)
+        choices = choose(entries, settings.target, index)
+    return Chosen(choices=tuple(choices), index=index, downloads=Downloads(places, kept))
+
+
 def audit(workspace: Workspace, inputs: Inputs, settings: Settings, board: console.Board) -> Audit:
     """What is found about everything that the inputs bring to the target.
 
@@ -87,24 +109,19 @@ def audit(workspace: Workspace, inputs: Inputs, settings: Settings, board: conso
         path: advice.named(dump, {e.name for given in inputs.givens for e in given.distributions})
         for path, dump in inputs.dumps.items()
     }
-    entries = _merged(given.distributions for given in inputs.givens)
+    entries = merged(given.distributions for given in inputs.givens)
     if inputs.dumps:
-        entries = _merged(
+        entries = merged(
             advice.locked_by(path, dump, named[path], inputs.givens)
             for path, dump in inputs.dumps.items()
         )
-    places = configured_places()
-    kept = workspace.cache / "audit"
-    downloads = Downloads(places, kept)
-    asked = sum(needs_index(entry, settings.target) for entry in entries)
-    with board.counted("asking the index", asked) as advance:
-        index = Index(places, kept / "index", refresh=settings.refresh, progress=advance)
-        choices = choose(entries, settings.target, index)
+    chosen = choose_all(workspace, entries, settings, board)
+    choices, downloads = chosen.choices, chosen.downloads
     trees: dict[str, Tree | Failure] = {}
     if not why_not(settings.target, settings.importing):
         wheels = sum(choice.compiled and choice.fetched is not None for choice in choices)
         with board.counted("wheels on disk", wheels) as advance:
-            trees = _trees(choices, downloads, index, advance)
+            trees = _trees(choices, downloads, chosen.index, advance)
     findings, notes = judge(workspace, settings, choices, trees, downloads, board=board)
     declared = Declared(workspace, settings.target)
     return outcome.make(
@@ -137,7 +154,7 @@ def _listed(inputs: Inputs, named: Mapping[Path, Sequence[advice.Named]]) -> lis
     return listed
 
 
-def _merged(several: Iterable[Sequence[Locked]]) -> list[Locked]:
+def merged(several: Iterable[Sequence[Locked]]) -> list[Locked]:
     """All distributions; the same release of several inputs once."""
     found: dict[tuple[str, str], Locked] = {}
     for entries in several:

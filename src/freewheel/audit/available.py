@@ -53,9 +53,14 @@ class Offer:
     @property
     def version(self) -> Version | None:
         """The release that the file is of; None where its name does not say."""
-        if self.filename.endswith(".whl"):
-            return version_of("".join(self.filename.split("-")[1:2]))
-        return version_of(self.filename.removesuffix(".zip").removesuffix(".tar.gz").split("-")[-1])
+        return _version_in(self.filename)
+
+
+@cache
+def _version_in(filename: str) -> Version | None:
+    if filename.endswith(".whl"):
+        return version_of("".join(filename.split("-")[1:2]))
+    return version_of(filename.removesuffix(".zip").removesuffix(".tar.gz").split("-")[-1])
 
 
 @cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -100,10 +100,14 @@ def _wheels(listed: Iterable[LockedFile]) -> list[WheelName]:
 
 
 def _choice(entry: Locked, target: Target, answer: Answer | None) -> Choice:
-    entry_offers = [o for o in answer.offers if o.version is not None] if answer else []
-    version, assumed = _version(entry, entry_offers, target)
+    releases: dict[Version, list[Offer]] = {}
+    for offer in answer.offers if answer else ():
+        if offer.version is not None:
+            releases.setdefault(offer.version, []).append(offer)
+    version, assumed = _version(entry, releases, target)
     problems = [answer.problem] if answer and answer.problem else []
-    of_release = [offer for offer in entry_offers if _same(offer.version, version)]
+    released = version_of(version)
+    of_release = releases.get(released, []) if released else []
     if entry.hashes and of_release:
         of_release = [offer for offer in of_release if offer.sha256 in entry.hashes]
         if not of_release:
@@ -119,10 +123,10 @@ def _choice(entry: Locked, target: Target, answer: Answer | None) -> Choice:
     wheel = fitting[0] if fitting else None
     if entry.installed is not None:
         wheel = _installed(entry, candidates)
-    newer = _newer(entry_offers, version, target)
+    newer = _newer(releases, version, target)
     names = [file.name for file in entry.files] + [offer.filename for offer in of_release]
     if answer and not answer.problem and not entry.files and entry.installed is None:
-        if not entry_offers:
+        if not releases:
             problems.append("the index does not have it (any more)")
         elif not of_release and not problems:
             wanted = version or entry.wanted
@@ -142,15 +146,17 @@ def _choice(entry: Locked, target: Target, answer: Answer | None) -> Choice:
     )
 
 
-def _version(entry: Locked, offers: Sequence[Offer], target: Target) -> tuple[str, str]:
+def _version(
+    entry: Locked, releases: Mapping[Version, Sequence[Offer]], target: Target
+) -> tuple[str, str]:
     """The release, and how it was found where the input does not pin it."""
     if entry.version:
         return entry.version, ""
     found = {
-        offer.version
+        version
+        for version, offers in releases.items()
         for offer in offers
-        if offer.version is not None
-        and entry.wanted.contains(offer.version)
+        if entry.wanted.contains(version)
         and not offer.yanked
         and _takes(offer, target)
         and (
@@ -221,21 +227,24 @@ def _compiled_for(candidates: Iterable[Candidate], target: Target) -> tuple[str,
     return tuple(sorted(found))
 
 
-def _newer(offers: Sequence[Offer], version: str, target: Target) -> set[Version]:
+def _newer(
+    releases: Mapping[Version, Sequence[Offer]], version: str, target: Target
+) -> set[Version]:
     """The newer releases with a compiled wheel that fits."""
     now = version_of(version)
     if now is None:
         return set()
-    found = set()
-    for offer in offers:
-        released = offer.version
-        if released is None or released <= now or released in found or offer.yanked:
-            continue
-        name = wheel_name(offer.filename)
-        final = not released.is_prerelease and released.local is None
-        if final and name and name.compiled and target.rank(name) is not None:
-            found.add(released)
-    return found
+    return {
+        released
+        for released, offers in releases.items()
+        if released > now and not released.is_prerelease and released.local is None
+        if any(_fits(offer, target) for offer in offers if not offer.yanked)
+    }
+
+
+def _fits(offer: Offer, target: Target) -> bool:
+    name = wheel_name(offer.filename)
+    return name is not None and name.compiled and target.rank(name) is not None
 
 
 def _unlisted(entry: Locked, offers: Sequence[Offer], target: Target) -> str:

@@ -6,10 +6,11 @@ import os
 import shutil
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email.parser import HeaderParser
+from functools import cache
 from pathlib import Path
 
 import requests
@@ -92,7 +93,7 @@ class Downloads:
     def _unpacked(self, wheel: Candidate) -> Tree | Failure:
         if wheel.sha256 and (self._trees / wheel.sha256).is_dir():
             return Tree(root=self._trees / wheel.sha256, digest=wheel.sha256)
-        path = self._fetched(wheel)
+        path = self.file(wheel)
         if isinstance(path, Failure):
             return path
         digest = wheel.sha256 or files.sha256(path)
@@ -111,26 +112,32 @@ class Downloads:
                 partial.rename(target)
         return Tree(root=target, digest=digest)
 
-    def _fetched(self, wheel: Candidate) -> Path | Failure:
-        """The wheel's file, from the first place that has the bytes with the right digest."""
-        name = wheel.name.filename
+    def file(self, wheel: Candidate) -> Path | Failure:
+        """The wheel's file."""
+        return self.fetched(wheel.name.filename, wheel.sha256, wheel.urls)
+
+    def fetched(self, name: str, sha256: str, urls: Sequence[str]) -> Path | Failure:
+        """A wheel or sdist, from the first place that has the bytes with the right digest."""
         problems: list[str] = []
         differs = False
-        for url in wheel.urls:
+        kept = self._wheels / sha256 / name
+        if sha256 and kept.is_file() and files.sha256(kept) == sha256:
+            return kept
+        for url in urls:
             local = local_path(url)
-            if local is not None and local.is_file() and not wheel.sha256:
+            if local is not None and local.is_file() and not sha256:
                 return local
-            target = self._wheels / (wheel.sha256 or "unchecked") / name
+            target = self._wheels / (sha256 or "unchecked") / name
             partial = target.with_name(f"{name}.{os.getpid()}{files.PARTIAL}")
             partial.parent.mkdir(parents=True, exist_ok=True)
             try:
                 self._bring(url, local, partial)
                 came = files.sha256(partial)
-                if wheel.sha256 in ("", came):
+                if sha256 in ("", came):
                     partial.replace(target)
                     return target
                 differs = True
-                problems.append(f"SHA-256 differs; expected {wheel.sha256}, came {came}")
+                problems.append(f"SHA-256 differs; expected {sha256}, came {came}")
             except (requests.RequestException, OSError) as error:
                 problems.append(_said(error))
             finally:
@@ -191,11 +198,14 @@ def names_in(root: Path) -> list[str]:
     return sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
 
 
-def requirements_in(root: Path) -> Iterator[str]:
-    """The projects that a wheel's metadata names, those of its extras included."""
+@cache
+def requirements_in(root: Path) -> tuple[str, ...]:
+    """The projects that an unpacked wheel's metadata names, those of its extras included."""
+    found: list[str] = []
     for metadata in sorted(root.glob("*.dist-info/METADATA")):
         text = metadata.read_text(encoding="utf-8", errors="replace")
-        yield from locked.required(HeaderParser().parsestr(text).get_all("Requires-Dist", []))
+        found += locked.required(HeaderParser().parsestr(text).get_all("Requires-Dist", []))
+    return tuple(found)
 
 
 def closure(names: Sequence[str], needs: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
