@@ -10,7 +10,6 @@ from freewheel.commands.doctor import (
     disk_finding,
     host_findings,
     proxy_findings,
-    without_credentials,
 )
 from freewheel.machine.host import Host
 
@@ -70,19 +69,6 @@ def test_a_certificate_bundle_is_shown() -> None:
     (finding,) = proxy_findings({"PIP_CERT": "/etc/ca.pem", "REQUESTS_CA_BUNDLE": ""})
 
     assert finding.detail == "PIP_CERT=/etc/ca.pem"
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("https://u:p@index.example/simple/", "https://index.example/simple/"),
-        ("https://token@index.example/simple/", "https://index.example/simple/"),
-        ("https://index.example/simple/", "https://index.example/simple/"),
-        ("/opt/wheels", "/opt/wheels"),
-    ],
-)
-def test_credentials_are_cut_out_of_addresses(url: str, shown: str) -> None:
-    assert without_credentials(url) == shown
 
 
 def test_what_no_build_needs_is_absent_and_not_missing(monkeypatch: pytest.MonkeyPatch) -> None:

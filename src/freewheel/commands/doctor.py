@@ -12,13 +12,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import click
 import requests
 
 from freewheel.base import console, process
 from freewheel.base.errors import CommandFailed, FreewheelError, MachineError
+from freewheel.base.redaction import without_credentials
 from freewheel.base.workspace import Workspace, find_workspace
 from freewheel.build.source import configured_places
 from freewheel.machine import debian, postgres
@@ -146,12 +147,6 @@ def proxy_findings(environ: Mapping[str, str]) -> Iterator[Finding]:
             detail=", ".join(named),
             reason="used for all downloads; builds in containers have no network",
         )
-
-
-def without_credentials(url: str) -> str:
-    """A URL without its user information."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def _index() -> Iterator[Finding]:

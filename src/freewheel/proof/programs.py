@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Any, Literal
 
 from packaging.specifiers import SpecifierSet
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError
@@ -278,28 +278,10 @@ def _load(path: Path, project: str) -> Probe | Stress | Benchmark:
             return Benchmark(**_common(path, project, table), cases=table.cases)
 
 
-class _Common(TypedDict):
-    path: Path
-    project: str
-    title: str
-    use: Use
-    needs: tuple[Need, ...]
-    seconds: float
-    memory: int
-    exclusive: bool
-
-
-def _common(path: Path, project: str, table: _ProgramTable) -> _Common:
-    return {
-        "path": path,
-        "project": project,
-        "title": table.title,
-        "use": table.use,
-        "needs": table.needs,
-        "seconds": table.seconds,
-        "memory": table.memory,
-        "exclusive": table.exclusive,
-    }
+def _common(path: Path, project: str, table: _ProgramTable) -> dict[str, Any]:
+    """What every program has: where it is, and the keys that the tables of all kinds share."""
+    declared = {name: getattr(table, name) for name in _ProgramTable.model_fields}
+    return {"path": path, "project": project, **declared}
 
 
 def _to_probe(path: Path, project: str, table: _ProbeTable) -> Probe:
