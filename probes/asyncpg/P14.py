@@ -18,9 +18,10 @@
 Releases:   asyncpg 0.31.0 and 0.32.0, with the GIL as well.
 Symptom:    an interval of 12,000,000 years is 85,032,704 days; the offset of a time is without its
             seconds; a pg_lsn is negative; in another client encoding than UTF-8, a query
-            has other letters.
+            has other letters; a date in winter, sent as a timestamptz in summer, is an hour off.
 Cause:      sums and casts in C integers that are too small; a division that truncates; queries
-            and errors are in UTF-8, whatever the client encoding is.
+            and errors are in UTF-8, whatever the client encoding is. The start of a day is taken in
+            today's offset from UTC.
 
 Shows:      such values, each of which the server has as text, too.
 
@@ -31,6 +32,7 @@ import asyncio
 import datetime as dt
 import os
 import sys
+import time
 from datetime import timedelta, timezone
 
 WRONG, NOT_RUN = 3, 77
@@ -90,6 +92,20 @@ async def send(asyncpg, connection, problems):
             problems.append(f"{value!r} as {kind} is {got!r}")
 
 
+async def send_dates(connection, problems):
+    """A date as a point in time is the start of that day here, with the offset of that day."""
+    os.environ["TZ"] = "Europe/Berlin"
+    time.tzset()
+    for day, utc in (
+        (dt.date(2026, 1, 15), "2026-01-14 23"),
+        (dt.date(2026, 7, 15), "2026-07-14 22"),
+    ):
+        query = "SELECT to_char($1::timestamptz AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24')"
+        got = await connection.fetchval(query, day)
+        if got != utc:
+            problems.append(f"{day!r} as timestamptz is {got} UTC")
+
+
 async def encode(asyncpg, connection, problems):
     """Letters in another client encoding: in values, in queries and in errors."""
     await connection.execute("SET client_encoding TO 'latin1'")
@@ -118,6 +134,7 @@ async def check(asyncpg, dsn):
     connection = await asyncpg.connect(dsn)
     await receive(connection, problems)
     await send(asyncpg, connection, problems)
+    await send_dates(connection, problems)
     await encode(asyncpg, connection, problems)
     connection.terminate()
     return problems

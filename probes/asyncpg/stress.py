@@ -1,5 +1,5 @@
 # /// script
-# requires-python = "==3.14.*"
+# requires-python = ">=3.14"
 # dependencies = ["asyncpg==0.32.0"]
 #
 # [tool.freewheel.stress]
@@ -32,7 +32,7 @@ a hang:          a piece of work, or a thread, did not come to its end; see PATI
 """
 # ruff: noqa: S311  the values must be repeatable
 # ruff: noqa: S608  that statements differ in their text is a part of the load
-# ruff: noqa: SLF001  sys._is_gil_enabled is documented
+# ruff: noqa: SLF001  sys._is_gil_enabled is documented; statements are told to nobody
 # ruff: noqa: ASYNC110  other threads and other sessions set no asyncio.Event
 
 import asyncio
@@ -530,7 +530,8 @@ async def cancel(w):
         for _ in range(w.rng.randint(1, 3)):
             token, victim = w.token(), w.rng.choice(VICTIMS)
             await interrupt(w, victim(w, con, token), token)
-            if victim in VICTIMS[-2:] or w.rng.random() < 0.3:
+            check(con.is_in_transaction(), False, "is_in_transaction after a cancellation")
+            if w.rng.random() < 0.3:
                 return
             token = w.token()  # slowly, so that a request to cancel that came late would hit it
             got = await con.fetchval("SELECT $1 || '!' FROM pg_sleep(0.003)", token)
@@ -599,18 +600,46 @@ async def copying(w, con, token):
     return token
 
 
-# No COPY to the client: when that is cancelled, both releases lose count of what the server still
-# sends, with the GIL too. The last two leave the connection in a transaction if they are cancelled
-# at its BEGIN or COMMIT; then it is for the pool to put that right.
-VICTIMS = (sleeper, script, preparing, repeated, connecting, scrolling, copying)
+async def exporting(w, con, token):
+    pieces = []
+
+    async def sink(data):
+        pieces.append(data)
+        await asyncio.sleep(0)
+
+    query = "SELECT $1::text, repeat('x', 500) FROM generate_series(1, 200)"
+    await con.copy_from_query(query, token, output=sink)
+    return token if b"".join(pieces).count(token.encode()) == 200 else pieces
+
+
+async def refusing(w, con, token):
+    """A COPY whose data are refused, the first or the last, is over with that."""
+
+    async def sink(data):
+        if data.endswith(b"\n") or w.rng.random() < 0.5:
+            raise Undo
+
+    with contextlib.suppress(Undo):
+        await con.copy_from_query("SELECT $1::text, repeat('x', 50000)", token, output=sink)
+        raise Wrong("a COPY whose data were refused went on")
+    return token
+
+
+VICTIMS = (
+    sleeper,
+    script,
+    preparing,
+    repeated,
+    connecting,
+    scrolling,
+    copying,
+    exporting,
+    refusing,
+)
 
 
 async def loss(w):
-    """A connection is lost in the middle of a query; the pool replaces it, and undoes the rest.
-
-    Not between queries: there both releases get confused, and 0.31.0's pool loses the connection's
-    place, with the GIL too.
-    """
+    """A connection is lost in the middle of a query; the pool replaces it, and undoes the rest."""
     token, told, ended = w.token(), asyncio.Event(), None
     end = (
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -635,6 +664,27 @@ async def loss(w):
     async with w.connection() as con:
         left = await con.fetchval("SELECT count(*) FROM item WHERE owner = $1", token)
         check(left, 0, "rows of the transaction that was lost")
+
+
+async def idle_loss(w):
+    """A connection is lost between queries, or given back at that moment."""
+    with contextlib.suppress(*LOST):
+        async with w.connection() as con:
+            pid = con.get_server_pid()
+            async with w.home.attention:
+                await w.home.boss.fetchval("SELECT pg_terminate_backend($1)", pid)
+            for _ in range(w.rng.randrange(4)):
+                await asyncio.sleep(0)
+            if w.rng.random() < 0.5:
+                await con.fetchval("SELECT 1")
+    token = w.token()
+    async with asyncio.timeout(PATIENCE):
+        while True:  # a connection of the pool may be the one that is just being lost
+            try:
+                got = await w.home.pool.fetchval("SELECT $1::text", token)
+            except asyncpg.ConnectionDoesNotExistError:
+                continue
+            return check(got, token, "the answer of the pool after a loss")
 
 
 ERRORS = (
@@ -708,6 +758,7 @@ KINDS = {
     pools: 1,
     new_types: 1,
     loss: 1,
+    idle_loss: 1,
 }
 
 
@@ -848,8 +899,18 @@ class Home:
             for _ in range(POOL):
                 taken.append(await self.pool.acquire(timeout=PATIENCE / 3))
         check(len(taken), POOL, "connections that the pool can give at the end")
+        gc.collect()
         for con in taken:
+            check(await forgotten(con), set(), "statements that only the server knows")
             await self.pool.release(con)
+
+
+async def forgotten(con):
+    """Names of prepared statements that the connection has forgotten, and the server keeps."""
+    await con.prepare("SELECT 'so that it closes those that it does not need'")
+    rows = await con.fetch("SELECT name FROM pg_prepared_statements")
+    known = {*con._stmt_cache.iter_statements(), *con._stmts_to_close}
+    return {row["name"] for row in rows} - {statement.name for statement in known}
 
 
 class Run:

@@ -1,5 +1,5 @@
 # /// script
-# requires-python = "==3.14.*"
+# requires-python = ">=3.14"
 # dependencies = ["greenlet==3.5.6"]
 #
 # [tool.freewheel.stress]
@@ -605,7 +605,7 @@ def ending_threads(worker):
     """Threads use greenlets, and end with some suspended; these are killed with their variables.
 
     Greenlets that somebody else still refers to are dead afterwards, their `finally` blocks have
-    not run, and what is in their variables leaks; so it is documented. So only a few of those.
+    not run, and what is in their variables may leak; so it is documented. So only a few of those.
     """
 
     def run(name):
@@ -627,7 +627,9 @@ def ending_threads(worker):
         with contextlib.suppress(package.error):
             end(WRONG, f"expected that it cannot be resumed, got {one.switch()}")
     outlasting.clear()
-    expect("blocks left", {}, dict(lost.left))
+    # Where the variables do not leak (3.15), generators among them are closed, as any other one.
+    blocks_left = {name: count for name, count in lost.left.items() if name[-1] == "finally"}
+    expect("blocks left", {}, blocks_left)
     return 10
 
 

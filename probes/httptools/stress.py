@@ -1,5 +1,5 @@
 # /// script
-# requires-python = "==3.14.*"
+# requires-python = ">=3.14"
 # dependencies = ["httptools==0.9.0"]
 #
 # [tool.freewheel.stress]
