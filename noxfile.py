@@ -109,9 +109,11 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def application(session: nox.Session) -> None:
-    """Run the application under load on both stacks; -- --upstream, --seconds N, --stack X."""
+    """Run the application under load on its stacks; -- --upstream, --seconds N, --python X."""
     install(session, TOOLS)
-    run(session, "freewheel", "build", "--all-releases")
+    words = session.posargs
+    at = words.index("--python") if "--python" in words else len(words)
+    run(session, "freewheel", "build", "--all-releases", *words[at : at + 2])
     if "--upstream" in session.posargs:
         # It has no public wheel for this interpreter.
         run(session, "freewheel", "build", "httptools", "--release", "0.7.1", "--baseline")

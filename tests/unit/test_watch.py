@@ -26,6 +26,7 @@ FIT = Fit(
 )
 GONE = Evidence(
     defect="S1",
+    python="cp314t",
     title="counts | wrong",
     carried={"wrong answer": 3},
     newer={"pass": 10},
@@ -70,7 +71,7 @@ def test_the_report_has_the_evidence() -> None:
     assert "| speedy | 1.0 | 2.0 | none for cp314t-win_amd64 |" in text
     assert "Released since 1.0: 2.0, 1.1." in text
     assert "| 0001-count.patch | S1 | does not apply: core.py: hunk 2 | yes |" in text
-    assert "| S1 counts \\| wrong | 3 wrong answer | 10 pass | 3.5e-03 | gone |" in text
+    assert "| S1 counts \\| wrong | cp314t | 3 wrong answer | 10 pass | 3.5e-03 | gone |" in text
     assert "`nox -s refresh-speedy -- 2.0`" in text
 
 

@@ -27,10 +27,12 @@ from freewheel.build.job import Job
 from freewheel.build.wheel import host_target
 from freewheel.machine.interpreter import find_interpreter
 from freewheel.proof import control
-from freewheel.proof.programs import Probe, Programs, load_programs
+from freewheel.proof.programs import Probe, load_programs
 from freewheel.proof.running import Environment, Run, make_environment, run_program
 from freewheel.proof.services import running_services, services_of
+from freewheel.recipe.pythons import PYTHONS, Python
 from freewheel.recipe.recipe import Recipe, Release
+from freewheel.recipe.targets import own_target
 from freewheel.upkeep.applicability import Fit, State, fit_series
 from freewheel.upkeep.upstream import Offer, offers
 
@@ -39,10 +41,12 @@ from freewheel.upkeep.upstream import Offer, offers
 class Evidence:
     """One defect: how its probe ended on the carried release and on the newer one, both unpatched.
 
-    ``verdict`` is "gone" where the newer release has it no more, and chance is excluded.
+    ``python`` is the tag of the interpreter. ``verdict`` is "gone" where the newer release has it
+    no more, and chance is excluded.
     """
 
     defect: str
+    python: str
     title: str
     carried: dict[str, int]
     newer: dict[str, int]
@@ -153,7 +157,8 @@ def _newer(workspace: Workspace, recipe: Recipe, offer: Offer, board: Board) -> 
         evidence = _evidence(workspace, recipe, release, scratch, board)
     except FreewheelError as error:
         trouble = "; ".join([error.summary, *error.problems])
-    gone = {one.defect for one in evidence if one.verdict == "gone"}
+    gone = {one.defect for one in evidence}  # on every interpreter that has it
+    gone -= {one.defect for one in evidence if one.verdict != "gone"}
     return Newer(
         version=release.version,
         released=_day(offer.released),
@@ -169,38 +174,65 @@ def _newer(workspace: Workspace, recipe: Recipe, offer: Offer, board: Board) -> 
 def _evidence(
     workspace: Workspace, recipe: Recipe, release: Release, scratch: Path, board: Board
 ) -> list[Evidence]:
-    """Our probes on the unpatched builds of both releases."""
+    """Our probes on the unpatched builds of both releases, for each interpreter of the recipe."""
+    served = recipe.targets.of_release(recipe.default_release.version)
+    return [
+        one
+        for python in PYTHONS
+        if own_target(python) in served
+        for one in _evidence_on(workspace, recipe, release, board, python=python, scratch=scratch)
+    ]
+
+
+def _evidence_on(
+    workspace: Workspace,
+    recipe: Recipe,
+    release: Release,
+    board: Board,
+    *,
+    python: Python,
+    scratch: Path,
+) -> list[Evidence]:
     carried = recipe.default_release
     # Wheels of their own: none of this will be proven or published. Kept for the next night.
     apart = replace(workspace, root=workspace.cache / "watch")
     both = replace(recipe, releases=(release, carried))
     jobs = [
-        Job(recipe=both, release=one, baseline=True, target=host_target(recipe, carried))
+        Job(recipe=both, release=one, baseline=True, target=host_target(recipe, carried, python))
         for one in (carried, release)
     ]
     built = pipeline.build(apart, jobs, board)
     for outcome in built:
         if outcome.error:
             raise outcome.error
-    interpreter = find_interpreter(workspace)
+    interpreter = find_interpreter(workspace, python)
     environments = [
-        make_environment(scratch / name, outcome.wheel.path, interpreter)
+        make_environment(scratch / f"{name}-{python}", outcome.wheel.path, interpreter)
         for name, outcome in zip(("carried", "newer"), built, strict=True)
         if outcome.wheel
     ]
     claimed = {d for patch in patches.read_series(carried) for d in patch.defects}
-    programs = load_programs(workspace.probes, recipe.name)
-    with board.stage(recipe.name, f"probes on {release.version}"):
-        return _probe(programs, claimed, environments, scratch)
+    probes = [
+        probe
+        for probe in load_programs(workspace.probes, recipe.name).probes
+        if probe.defect in claimed and probe.pythons.contains(python.version)
+    ]
+    with board.stage(recipe.name, f"probes on {release.version}, {python}"):
+        return _probe(probes, python, environments, scratch)
 
 
 def _probe(
-    programs: Programs, claimed: set[str], environments: Sequence[Environment], scratch: Path
+    probes: Sequence[Probe], python: Python, environments: Sequence[Environment], scratch: Path
 ) -> list[Evidence]:
-    """The probes of the claimed defects: side by side where they may be."""
-    probes = [probe for probe in programs.probes if probe.defect in claimed]
+    """What the probes show: side by side where they may be."""
     with running_services(probes) as services:
-        work = partial(_compare, environments=environments, scratch=scratch, services=services)
+        work = partial(
+            _compare,
+            python=python,
+            environments=environments,
+            scratch=scratch,
+            services=services,
+        )
         together = [probe for probe in probes if not probe.exclusive]
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
             found = dict(zip(together, pool.map(work, together), strict=True))
@@ -211,6 +243,7 @@ def _probe(
 def _compare(
     probe: Probe,
     *,
+    python: Python,
     environments: Sequence[Environment],
     scratch: Path,
     services: dict[str, str],
@@ -229,6 +262,7 @@ def _compare(
     verdict = verdicts.get(finding.verdict, "unknown")
     return Evidence(
         defect=probe.defect,
+        python=python.tag,
         title=probe.title,
         carried=dict(before.endings),
         newer=dict(after.endings),

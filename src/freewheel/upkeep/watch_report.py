@@ -53,13 +53,14 @@ def _newer(one: Watched, newer: Newer) -> Iterator[str]:
             yield f"| {fit.patch} | {', '.join(fit.defects)} | {_fitted(fit)} | {dropped} |"
     if newer.evidence:
         yield ""
-        yield f"| defect | unpatched {one.carried} | unpatched {newer.version} | by chance | so |"
-        yield "|---|---|---|---|---|"
+        yield f"| defect, unpatched | on | {one.carried} | {newer.version} | by chance | so |"
+        yield "|---|---|---|---|---|---|"
         for evidence in newer.evidence:
             why = f": {_cell(evidence.explanation)}" if evidence.explanation else ""
             yield (
-                f"| {evidence.defect} {_cell(evidence.title)} | {_counted(evidence.carried)} "
-                f"| {_counted(evidence.newer)} | {evidence.chance:.1e} | {evidence.verdict}{why} |"
+                f"| {evidence.defect} {_cell(evidence.title)} | {evidence.python} "
+                f"| {_counted(evidence.carried)} | {_counted(evidence.newer)} "
+                f"| {evidence.chance:.1e} | {evidence.verdict}{why} |"
             )
     if newer.trouble:
         yield ""
