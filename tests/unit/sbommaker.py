@@ -128,6 +128,7 @@ def annotated(
     name: str = "",
     url: str = "",
     grafts: Sequence[Grafted] = (),
+    licences: Mapping[str, str] | None = None,
 ) -> Path:
     """The wheel after the stage *annotate*; ``name`` and ``url`` are the publisher's."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -142,5 +143,6 @@ def annotated(
         requirements=requirements.build_lock(RECIPE.build.requires),
         publisher=publisher,
         grafts=grafts,
+        licences=licences,
     )
     return done.path

@@ -58,12 +58,14 @@ def annotate(
     requirements: str,
     publisher: Path,
     grafts: Sequence[Grafted] = (),
+    licences: Mapping[str, str] | None = None,
 ) -> Wheel:
     """The wheel with its SBOM and with what it says to people, packed into ``directory``.
 
     A baseline is upstream's own, so nothing is added to it. ``requirements`` is the text of
     the lock of its build requirements, ``publisher`` the file that names who publishes,
-    ``grafts`` what the repair brought in. Raises BuildError.
+    ``grafts`` what the repair brought in, ``licences`` the texts of the libraries that the recipe
+    builds. Raises BuildError.
     """
     path = directory / wheel.path.name
     added: dict[str, bytes] = {}
@@ -76,6 +78,7 @@ def annotate(
             requirements=requirements,
             publisher=read_publisher(publisher),
             grafts=grafts,
+            licences=licences or {},
         )
     archives.repack_wheel(wheel.path, path, epoch=wheel.release.source_date_epoch, added=added)
     return replace(wheel, path=path)
@@ -107,6 +110,7 @@ def _annotations(
     requirements: str,
     publisher: Publisher,
     grafts: Sequence[Grafted],
+    licences: Mapping[str, str],
 ) -> dict[str, bytes]:
     """The members that come into the wheel, by name."""
     # Imported where a wheel is made: a build that finds nothing to do need not wait for it.
@@ -124,7 +128,12 @@ def _annotations(
         image=image,
         grafts=tuple(grafts),
     )
-    licences = {f"{graft.owner.package}/copyright": graft.owner.licence for graft in grafts}
+    of_packages = {
+        f"{graft.owner.package}/copyright": graft.owner.licence
+        for graft in grafts
+        if not graft.of_recipe
+    }
+    licences = {**of_packages, **licences}
     member = f"{directory}/{sbom.MEMBER}"
     plain = str(header["Description-Content-Type"] or "").startswith("text/plain")
     told = introduction(wheel, series, publisher, sbom=member, markup=not plain)

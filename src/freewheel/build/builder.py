@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from freewheel.base.console import Board
 from freewheel.base.errors import BuildError
 from freewheel.base.workspace import Workspace
-from freewheel.build import wheel
+from freewheel.build import libraries, wheel
 from freewheel.build.grafts import Grafted, find_grafts
 from freewheel.build.job import Job
 from freewheel.machine import layer
@@ -33,12 +33,14 @@ class Builder:
     image: BuilderImage
     interpreter: Interpreter | None
 
-    def grafts(self, built: wheel.Wheel, allowed: Sequence[Graft]) -> tuple[Grafted, ...]:
-        """What was grafted into a wheel, by the image's own word."""
+    def grafts(
+        self, built: wheel.Wheel, allowed: Sequence[Graft], of_recipe: Mapping[str, layer.Owner]
+    ) -> tuple[Grafted, ...]:
+        """What was grafted into a wheel, by the image's own word and the recipe's libraries."""
         if self.container is None:
             return ()
         owners = partial(layer.owners_of, self.container.engine, self.image)
-        return find_grafts(built.path, allowed, owners)
+        return find_grafts(built.path, allowed, owners, of_recipe)
 
 
 def ready_builder(workspace: Workspace, target: str, board: Board) -> Builder:
@@ -56,18 +58,29 @@ def ready_builder(workspace: Workspace, target: str, board: Board) -> Builder:
     return Builder(container=container, image=image, interpreter=None)
 
 
-def with_packages(workspace: Workspace, job: Job, builder: Builder, board: Board) -> Builder:
-    """The builder with the system packages that the recipe names."""
-    packages = job.recipe.build.system_packages
-    if not packages:
+def layered(base: str, job: Job) -> str:
+    """The identity of an image with the layers that the job's recipe needs."""
+    build = job.recipe.build
+    return libraries.identity(layer.identity(base, build.system_packages), build.libraries)
+
+
+def with_layers(workspace: Workspace, job: Job, builder: Builder, board: Board) -> Builder:
+    """The builder with the system packages that the recipe names, and the libraries it builds."""
+    packages, built = job.recipe.build.system_packages, job.recipe.build.libraries
+    if not (packages or built):
         return builder
     if builder.container is None:
+        key = "system-packages" if packages else "libraries"
         raise BuildError(
-            f"{job.title}: build.system-packages needs a container",
+            f"{job.title}: build.{key} needs a container",
             hint=f"exclude {job.target} in {job.recipe.path.name}",
         )
-    engine = builder.container.engine
-    with board.stage(job.title, "system packages"):
-        image = layer.find_or_make_layer(workspace, engine, builder.image, packages)
+    engine, image = builder.container.engine, builder.image
+    if packages:
+        with board.stage(job.title, "system packages"):
+            image = layer.find_or_make_layer(workspace, engine, image, packages)
+    if built:
+        with board.stage(job.title, "libraries"):
+            image = libraries.find_or_make(workspace, engine, image, built)
     container = wheel.Container(engine=engine, image=image)
     return Builder(container=container, image=image, interpreter=None)

@@ -29,9 +29,9 @@ _TARGET = re.compile(r"cp\d+t?-[a-z]+_[a-z0-9_]+\Z")
 # change without a new build.
 _PIPELINE = (
     *("base/archives", "base/git", "base/members", "base/tars", "base/wheel_archive", "base/zips"),
-    *("build/annotate", "build/check", "build/grafts", "build/importing", "build/patches"),
-    *("build/sbom", "build/sdist", "build/source", "build/static_checks", "build/wheel"),
-    "build/workshop",
+    *("build/annotate", "build/check", "build/grafts", "build/importing", "build/libraries"),
+    *("build/patches", "build/sbom", "build/sdist", "build/source", "build/static_checks"),
+    *("build/wheel", "build/workshop"),
 )
 _TOOLS = ("build", "cibuildwheel", "cyclonedx-python-lib")
 # Only known once an image is chosen; the manifest then follows from the identity.
@@ -174,6 +174,7 @@ def _recipe_digest(recipe: Recipe, release: Release) -> str:
         "system packages": recipe.build.system_packages.model_dump(),
         "pure": recipe.build.pure,
         "grafts": [graft.model_dump() for graft in recipe.build.grafts],
+        "libraries": [library.model_dump() for library in recipe.build.libraries],
         "epoch": release.source_date_epoch,
         "source-url": recipe.source_url,
         "vendored": [

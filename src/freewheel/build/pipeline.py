@@ -21,6 +21,7 @@ from freewheel.build import (
     buildinfo,
     check,
     index,
+    libraries,
     patches,
     sdist,
     source,
@@ -28,11 +29,10 @@ from freewheel.build import (
     wheel,
 )
 from freewheel.build import known_good as known
-from freewheel.build.builder import Builder, ready_builder, with_packages
+from freewheel.build.builder import Builder, layered, ready_builder, with_layers
 from freewheel.build.job import Job
 from freewheel.build.needed import beside, in_waves, wheels_for, with_needed
 from freewheel.build.workshop import OnThisMachine, Workshop, in_sandbox
-from freewheel.machine import layer
 from freewheel.machine.image import acceptable_identities
 from freewheel.machine.requirements import build_lock, fetch_requirements, write_lock
 from freewheel.recipe.pythons import note_of
@@ -166,8 +166,7 @@ def _look(workspace: Workspace, job: Job) -> Outcome:
 
 def _images(job: Job) -> list[str]:
     """The identities of the images that the wheel may have been built in."""
-    packages = job.recipe.build.system_packages
-    return [layer.identity(base, packages) for base in acceptable_identities(job.target)]
+    return [layered(base, job) for base in acceptable_identities(job.target)]
 
 
 def _recall(job: Job, record: buildinfo.Record) -> check.RecordedWheel | check.BaselineWheel | None:
@@ -247,7 +246,7 @@ def _finish(workspace: Workspace, ready: _Prepared, builder: Builder, board: Boa
     """sdist, build, annotate, check, and the way out of quarantine."""
     job = ready.job
     started = time.monotonic()
-    builder = with_packages(workspace, job, builder, board)
+    builder = with_layers(workspace, job, builder, board)
     with _workshop(workspace, ready, builder) as workshop:
         checked = _make(workspace, ready, builder, workshop, board)
         python = workshop.python_version()
@@ -289,6 +288,7 @@ def _make(
             log=ready.log,
         )
     with board.stage(job.title, "annotate"):
+        of_recipe = libraries.owners(workspace, job.recipe.build.libraries)
         annotated = annotate.annotate(
             built,
             job.recipe,
@@ -296,7 +296,8 @@ def _make(
             files.empty_directory(ready.scratch / "annotated"),
             image=builder.image,
             requirements="".join([_lock(job), *(w.pin for w in wheels_for(workspace, job))]),
-            grafts=builder.grafts(built, job.recipe.build.grafts),
+            grafts=builder.grafts(built, job.recipe.build.grafts, of_recipe),
+            licences=libraries.licences(of_recipe, job.recipe.build.libraries),
             publisher=buildinfo.PUBLISHER,
         )
     with board.stage(job.title, "check"):

@@ -36,9 +36,10 @@ from packageurl import PackageURL
 from freewheel.base.errors import BuildError
 from freewheel.build import patches
 from freewheel.build.grafts import Grafted
+from freewheel.build.libraries import purl_of
 from freewheel.machine.image import BuilderImage
 from freewheel.machine.requirements import read_lock
-from freewheel.recipe.building import Vendored
+from freewheel.recipe.building import Library, Vendored
 from freewheel.recipe.recipe import Recipe, Release
 
 MEMBER = "sboms/freewheel.cdx.json"  # below .dist-info (PEP 770)
@@ -46,7 +47,7 @@ MEMBER = "sboms/freewheel.cdx.json"  # below .dist-info (PEP 770)
 ROLE, PATH = "freewheel:role", "freewheel:path"
 IDENTITY, ORIGIN = "freewheel:identity", "freewheel:origin"
 MANIFEST = "freewheel:manifest-sha256"
-GRAFTED = "grafted library"
+GRAFTED, BUILT = "grafted library", "built library"
 VENDORED, REQUIREMENT, TOOL, IMAGE = "vendored", "build requirement", "build tool", "builder image"
 _TOOLS = ("build", "cibuildwheel")
 _SPECIFICATIONS = {
@@ -125,6 +126,7 @@ def _bom(contents: Contents) -> Bom:
     main = _wheel(contents)
     parts = [
         *map(_vendored, contents.release.vendored),
+        *(_built(library, contents.image) for library in contents.recipe.build.libraries),
         *(_grafted(graft, contents.image) for graft in contents.grafts),
         *_build_components(contents),
     ]
@@ -238,8 +240,26 @@ def _vendored(part: Vendored) -> Component:
     )
 
 
+def _built(library: Library, image: BuilderImage) -> Component:
+    """A library that the recipe builds; the digest is of its source archive."""
+    return Component(
+        name=library.name,
+        version=library.version,
+        type=ComponentType.LIBRARY,
+        scope=ComponentScope.REQUIRED,
+        purl=PackageURL.from_string(purl_of(library)),
+        bom_ref=purl_of(library),
+        hashes=[_sha256(library.sha256)],
+        licenses=[LicenseExpression(library.licence)],
+        properties=[
+            Property(name=ROLE, value=BUILT),
+            Property(name=ORIGIN, value=image.identity),
+        ],
+    )
+
+
 def _grafted(graft: Grafted, image: BuilderImage) -> Component:
-    """A shared library of the image's distribution, which the repair copied into the wheel."""
+    """A shared library, of a package or built, which the repair copied into the wheel."""
     owner = graft.owner
     return Component(
         name=owner.package,

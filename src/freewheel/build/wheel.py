@@ -106,11 +106,21 @@ def build_wheel(
             f"{sdist.release.project} {sdist.version}: "
             f"{'the build backend' if build.pure else 'cibuildwheel'} failed",
             problems=[f"the whole log: {log}"],
-            hint="correct the cause, then run the same command again",
+            hint=_remedy(error.output),
             output=error.output,
         ) from error
     path = _only_wheel(raw, log)
     return Wheel(path=path, release=sdist.release, version=sdist.version, target=target)
+
+
+def _remedy(output: str) -> str:
+    if "does not look like a platform wheel" not in output:
+        return "correct the cause, then run the same command again"
+    return (
+        "the build made no extension module, perhaps because it found no library or header that "
+        "one needs: look for it in the log, and name it in build.system-packages or "
+        "build.libraries; a project that has none is build.pure"
+    )
 
 
 def _run_cibuildwheel(

@@ -75,12 +75,12 @@ done
 
 def identity(base: str, packages: SystemPackages) -> str:
     """The identity of an image with the packages on it; that of the image itself for none."""
-    return f"{base}+packages:{_digest(packages.model_dump_json())}" if packages else base
+    return f"{base}+packages:{digest_of(packages.model_dump_json())}" if packages else base
 
 
 def base_of(identity: str) -> str:
-    """The identity of the image below."""
-    return identity.partition("+packages:")[0]
+    """The identity of the image below all layers."""
+    return identity.partition("+")[0]
 
 
 def find_or_make_layer(
@@ -91,11 +91,11 @@ def find_or_make_layer(
     Raises MachineError.
     """
     named = identity(image.identity, packages)
-    reference = f"{_REPOSITORY}:{_digest(named)}"
+    reference = f"{_REPOSITORY}:{digest_of(named)}"
     with files.locked(workspace.locks / "layer.lock", what="adding packages to the image"):
         if not engine.ask_image(reference, "{{.Id}}"):
             _make(workspace, engine, image, packages, reference)
-    manifest = _digest(_run(engine, reference, "cat", _MANIFEST), length=64)
+    manifest = digest_of(run_in(engine, reference, "cat", _MANIFEST), length=64)
     return replace(image, reference=reference, identity=named, manifest=manifest)
 
 
@@ -115,7 +115,7 @@ class Owner:
 def owners_of(engine: Engine, image: BuilderImage, libraries: Sequence[str]) -> dict[str, Owner]:
     """Ask the image which package has each library, such as ``libpq.so.5``. Raises MachineError."""
     try:
-        said = _run(engine, image.reference, "sh", "-euc", _OWNERS, "sh", *libraries)
+        said = run_in(engine, image.reference, "sh", "-euc", _OWNERS, "sh", *libraries)
         return dict(map(_owner, said.splitlines()))
     except (CommandFailed, ValueError) as error:
         raise MachineError(
@@ -135,7 +135,8 @@ def _owner(line: str) -> tuple[str, Owner]:
     return library, Owner(package=package, version=version, purl=purl.to_string(), licence=text)
 
 
-def _run(engine: Engine, reference: str, *words: str) -> str:
+def run_in(engine: Engine, reference: str, *words: str) -> str:
+    """What a program prints in a container of the image, offline. Raises CommandFailed."""
     plain = ("run", "--rm", "--network=none", *engine.create_args, "--entrypoint=")
     return engine.call(*plain, reference, *words, timeout=_READ_TIMEOUT).stdout
 
@@ -196,7 +197,7 @@ def _of_image(image: BuilderImage, packages: SystemPackages) -> tuple[str, tuple
 def _assemble(engine: Engine, image: BuilderImage, names: Sequence[str], context: Path) -> None:
     """Packages that the image lacks, licences of all that the names need, and the manifest."""
     status = context / "status"
-    files.write_text(status, _run(engine, image.reference, "cat", "/var/lib/dpkg/status"))
+    files.write_text(status, run_in(engine, image.reference, "cat", "/var/lib/dpkg/status"))
     wanted = debian.download_packages(names, context / "packages", status=status)
     files.write_text(status, "")
     every = debian.download_packages(names, context / "every", status=status)
@@ -209,5 +210,6 @@ def _assemble(engine: Engine, image: BuilderImage, names: Sequence[str], context
     shutil.rmtree(context / "every")
 
 
-def _digest(text: str, length: int = 16) -> str:
+def digest_of(text: str, length: int = 16) -> str:
+    """The first ``length`` hexadecimal digits of a text's SHA-256."""
     return hashlib.sha256(text.encode()).hexdigest()[:length]

@@ -9,7 +9,19 @@ from packaging.licenses import InvalidLicenseExpression, canonicalize_license_ex
 from packaging.version import Version
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from freewheel.recipe.tables import Many, PackageUrl, ProjectName, Table, TreePath, Variable, Word
+from freewheel.recipe.tables import (
+    Digest,
+    Many,
+    Message,
+    PackageUrl,
+    ProjectName,
+    Some,
+    Table,
+    TreePath,
+    Url,
+    Variable,
+    Word,
+)
 
 # What the pipeline sets itself, so that equal inputs give equal bytes, offline.
 _OURS = frozenset(
@@ -109,11 +121,53 @@ class SystemPackages(Table):
         return any((self.apt, self.dnf, self.apk))
 
 
+class Origin(Table):
+    """One place where a source archive is downloaded from.
+
+    ``index`` is the name of a project whose sdist it is; ``pool`` a path below the mirror of the
+    distribution, as apt is configured with it; ``url`` an address.
+    """
+
+    index: ProjectName | None = None
+    pool: Annotated[str, StringConstraints(pattern=r"^pool/\S+$")] | None = None
+    url: Url | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Origin:
+        if sum(map(bool, (self.index, self.pool, self.url))) != 1:
+            raise ValueError("needs one of index, pool and url")
+        return self
+
+    def __str__(self) -> str:
+        return self.url or self.pool or f"the sdist of {self.index}"
+
+
+class Library(Table):
+    """A native library that ``commands`` build and install in the container, before the wheel.
+
+    ``sources`` are tried in order; the archive must have the ``sha256``. ``licence`` is an SPDX
+    expression, and ``licence_file`` where its text is in the archive.
+    """
+
+    name: PackageName
+    version: Word
+    sha256: Digest
+    sources: Some[Origin]
+    commands: Some[Message]
+    licence: Licence
+    licence_file: TreePath
+    purl: PackageUrl = ""
+
+
 class Graft(Table):
-    """A shared library of the system that comes into the wheel: its soname, and its licence."""
+    """A shared library that comes into the wheel: its soname, and its licence.
+
+    It is of the system's package that has it, or of a ``library`` that the recipe builds.
+    """
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_+.-]+\.so(\.\d+)*$")]
     licence: Licence
+    library: PackageName | None = None
 
 
 class Build(Table):
@@ -123,8 +177,8 @@ class Build(Table):
     patched wheels are requirements too. ``environment`` and ``config_settings`` are handed to the
     build backend, for the sdist and for the wheel. ``generated`` are patterns of files that are
     made again from others. A ``pure`` project has no extension modules: one wheel, built for one
-    target, serves all. ``system_packages`` are there when the wheel is built, and ``grafts`` are
-    those of their shared libraries that come into it.
+    target, serves all. ``system_packages`` and ``libraries`` are there when the wheel is built, and
+    ``grafts`` are those of their shared libraries that come into it.
     """
 
     version: Many[Place]
@@ -135,6 +189,7 @@ class Build(Table):
     generated: Many[TreePath] = ()
     pure: bool = False
     system_packages: SystemPackages = Field(default_factory=SystemPackages)
+    libraries: Many[Library] = ()
     grafts: Many[Graft] = ()
 
     @property
@@ -168,11 +223,21 @@ class Build(Table):
         if list(self.graft_names) != sorted(set(self.graft_names)):
             wanted = ", ".join(sorted(set(self.graft_names)))
             yield f"build.grafts: must be in order of name, each once: {wanted}"
-        if self.pure and (self.grafts or self.system_packages):
-            yield "build.pure: a wheel without extension modules has no use for system packages"
+        if self.pure and (self.grafts or self.system_packages or self.libraries):
+            yield "build.pure: a wheel without extension modules has no use for native libraries"
+        yield from self._library_problems()
         for name in self.environment:
             if name in _OURS or name.startswith(_OUR_PREFIXES):
                 yield f"build.environment.{name}: the pipeline sets it itself"
         if list(self.requires) != sorted(set(self.requires)):
             wanted = ", ".join(sorted(set(self.requires)))
             yield f"build.requires: must be in order, each once: {wanted}"
+
+    def _library_problems(self) -> Iterator[str]:
+        names = [library.name for library in self.libraries]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            yield f"build.libraries: {name} is there twice"
+        for graft in self.grafts:
+            if graft.library and graft.library not in names:
+                known = ", ".join(names) or "none"
+                yield f"build.grafts: {graft.name} is of {graft.library}; build.libraries: {known}"
