@@ -43,6 +43,14 @@ class Builder:
         return find_grafts(built.path, allowed, owners, of_recipe)
 
 
+def stages(jobs: Sequence[Job]) -> int:
+    """How many stages it takes to make the builders of those jobs ready."""
+    targets = {job.target for job in jobs}
+    builds = [job.recipe.build for job in jobs]
+    layers = sum(bool(build.system_packages) + bool(build.libraries) for build in builds)
+    return sum(2 if in_container(target) else 1 for target in targets) + layers
+
+
 def ready_builder(workspace: Workspace, target: str, board: Board) -> Builder:
     """The builder for a target, made ready where it is not. Raises MachineError."""
     if not in_container(target):

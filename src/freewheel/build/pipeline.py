@@ -29,7 +29,7 @@ from freewheel.build import (
     wheel,
 )
 from freewheel.build import known_good as known
-from freewheel.build.builder import Builder, layered, ready_builder, with_layers
+from freewheel.build.builder import Builder, layered, ready_builder, stages, with_layers
 from freewheel.build.job import Job
 from freewheel.build.needed import beside, in_waves, wheels_for, with_needed
 from freewheel.build.workshop import OnThisMachine, Workshop, in_sandbox
@@ -110,7 +110,7 @@ def _alone(workspace: Workspace) -> Iterator[None]:
 
 def _build_stale(workspace: Workspace, jobs: Sequence[Job], board: Board) -> list[Outcome]:
     """First all patches, so that one that does not apply is known before an image is made."""
-    board.expect(_STAGES * len(jobs))
+    board.expect(stages(jobs) + _STAGES * len(jobs))
     prepared: list[_Prepared] = []
 
     def prepare(job: Job) -> Outcome:
