@@ -102,6 +102,13 @@ def empty_directory(path: Path) -> Path:
 
 
 @contextmanager
+def writing_to(directory: Path) -> Iterator[None]:
+    """Hold the lock of a directory of wheels, while files are written that belong together."""
+    with locked(directory / ".lock", what=f"writing to {directory}"):
+        yield
+
+
+@contextmanager
 def locked(path: Path, *, what: str, patience: float = -1) -> Iterator[None]:
     """Hold the lock file ``path``; the system drops it when the process dies.
 

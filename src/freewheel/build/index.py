@@ -111,6 +111,14 @@ def attach(simple: Path, project: str, wheel: Path, suffix: str) -> None:
             _write_pages(simple, project, replace(listing, entries=entries))
 
 
+def detach(simple: Path, project: str, name: str) -> None:
+    """Take a file away that ``attach`` laid there, if it is there."""
+    path = simple / project_name(project) / name
+    if path.exists():
+        with _locked(simple, project):
+            path.unlink(missing_ok=True)
+
+
 def yank(simple: Path, filename: str, *, reason: str | None) -> None:
     """Mark a listed file as not to be chosen any more (PEP 592); ``reason`` None lifts the mark.
 

@@ -254,10 +254,11 @@ def _finish(workspace: Workspace, ready: _Prepared, builder: Builder, board: Boa
         ready, builder, checked, commit=git.clean_commit(workspace.root), python=python
     )
     known_good = None if job.baseline else _judge(workspace, record)
-    placed = _place(workspace, checked)
-    buildinfo.write_record(replace(record, wheel=placed.path))
-    if not job.baseline:
-        index.attach(workspace.simple, record.project, placed.path, buildinfo.SUFFIX)
+    with files.writing_to(workspace.baseline if job.baseline else workspace.wheels):
+        placed = _place(workspace, checked)
+        buildinfo.write_record(replace(record, wheel=placed.path))
+        if not job.baseline:
+            index.attach(workspace.simple, record.project, placed.path, buildinfo.SUFFIX)
     shutil.rmtree(ready.scratch)
     seconds = ready.seconds + time.monotonic() - started
     return Outcome(job=job, wheel=placed, known_good=known_good, seconds=seconds)

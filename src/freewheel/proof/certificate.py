@@ -50,15 +50,17 @@ def write(wheel: Path, certificate: Certificate) -> Path:
     content = certificate.model_dump(mode="json", by_alias=True)
     # It is served beside the wheel; what a crash printed may name directories of this machine.
     text = without_places(json.dumps(content, indent=1, sort_keys=True))
-    files.write_text(path, text + "\n")
+    with files.writing_to(wheel.parent):
+        files.write_text(path, text + "\n")
     return path
 
 
 def withdraw(wheel: Path) -> bool:
     """Take the certificate of a wheel away; whether there was one."""
     path = path_of(wheel)
-    was_there = path.exists()
-    path.unlink(missing_ok=True)
+    with files.writing_to(wheel.parent):
+        was_there = path.exists()
+        path.unlink(missing_ok=True)
     return was_there
 
 

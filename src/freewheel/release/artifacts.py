@@ -75,13 +75,14 @@ def collect(sources: Path, wheels: Path, digests: Mapping[str, str] | None) -> l
             hint="find out which job made these files; start a new release; do not repair this one",
         )
     taken = []
-    for name, path in sorted(found.items()):
-        for suffix in BESIDE:
-            beside = path.with_name(name + suffix)
-            if beside.exists():
-                files.copy(beside, wheels / beside.name)
-        files.copy(path, wheels / name)
-        taken.append(wheels / name)
+    with files.writing_to(wheels):
+        for name, path in sorted(found.items()):
+            for suffix in BESIDE:
+                beside = path.with_name(name + suffix)
+                if beside.exists():
+                    files.copy(beside, wheels / beside.name)
+            files.copy(path, wheels / name)
+            taken.append(wheels / name)
     return taken
 
 

@@ -106,7 +106,8 @@ def attest(record: Record) -> Path:
     envelope = Envelope(payload, _PAYLOAD_TYPE, {})
     envelope.sign(signer)
     path = record.wheel.with_name(record.wheel.name + SUFFIX)
-    files.write_text(path, json.dumps(envelope.to_dict(), sort_keys=True) + "\n")
+    with files.writing_to(record.wheel.parent):
+        files.write_text(path, json.dumps(envelope.to_dict(), sort_keys=True) + "\n")
     return path
 
 
