@@ -2,7 +2,9 @@
 
 A probe is steady if it says the same under any load: the baseline fails in at least 95 % of its
 runs, the patched wheel in none. Runs are made one at a time. The table is Markdown, for
-docs/proof.md; beside each rate stands the load, in threads for each processor.
+docs/proof.md; beside each rate stands the load, in threads for each processor. Each run is kept as
+soon as it has ended, so the same command goes on where another stopped, and a machine can take
+its time: project by project, one load after the other, and at last all, which shows the table.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby
 
@@ -28,8 +31,10 @@ from freewheel.proof import control
 from freewheel.proof.cases import Case, WheelName, environments_of
 from freewheel.proof.form import Tally
 from freewheel.proof.programs import Probe
+from freewheel.proof.result_cache import ResultCache
 from freewheel.proof.running import run_program
 from freewheel.proof.services import running_services, services_of
+from freewheel.proof.trials import RUNS, subject
 
 BUSY = "while True: pass"
 
@@ -43,6 +48,7 @@ def main() -> None:
     parser.add_argument("--baseline", type=int, default=60, help="runs on the baseline wheel")
     parser.add_argument("--busy", type=int, default=8, help="busy processes, 0 for none")
     parser.add_argument("--only-busy", action="store_true", help="not on a quiet machine too")
+    parser.add_argument("--afresh", action="store_true", help="forget the runs that are kept")
     options = parser.parse_args()
     process.end_by_sigterm()
     workspace = find_workspace()
@@ -69,25 +75,31 @@ def rates(
         if case.patches_for(probe.defect) and (not options.probe or probe.defect in options.probe)
     ]
     scratch = files.empty_directory(workspace.work / f"rates-{case.slug}")
-    environments = environments_of(case, scratch, find_interpreter(workspace, case.python))
+    made = environments_of(case, scratch, find_interpreter(workspace, case.python))
+    kept = ResultCache(workspace.cache / "rates")
     with (
         files.locked(workspace.locks / "proof.lock", what="a proof"),
-        running_services(chosen) as services,
+        running_services(chosen, made, scratch) as (environments, services),
     ):
 
-        def tally(probe: Probe, wheel: WheelName) -> Tally:
+        def tally(probe: Probe, wheel: WheelName, load: int) -> Tally:
+            about = subject(probe, environments[wheel], work=None)
+            about = replace(about, facts={**about.facts, "beside": str(load)})
+            wanted: int = getattr(options, wheel)
+            runs = ([] if options.afresh else kept.read(about, RUNS)) or []
             given = services_of(probe, services)
-            return control.tally(
-                run_program(probe, environments[wheel], scratch, services=given)
-                for _ in range(getattr(options, wheel))
-            )
+            with busy(workspace, load if len(runs) < wanted else 0):
+                while len(runs) < wanted:
+                    runs.append(run_program(probe, environments[wheel], scratch, services=given))
+                    kept.write(about, RUNS, runs)
+            return control.tally(runs[:wanted])
 
         for probe in chosen:
             row = []
             for load in loads:
                 name = f"{probe.defect} beside {load} busy processes" if load else probe.defect
-                with board.stage(case.title, name), busy(workspace, load):
-                    row.append((tally(probe, "baseline"), tally(probe, "patched")))
+                with board.stage(case.title, name):
+                    row.append((tally(probe, "baseline", load), tally(probe, "patched", load)))
             yield probe, row
     shutil.rmtree(scratch)
 

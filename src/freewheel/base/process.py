@@ -236,10 +236,12 @@ def start(
     env: Mapping[str, str | None] | None = None,
     log: Path,
     user: str | None = None,
+    lifeline: bool = False,
 ) -> Running:
     """Start a long-lived command, its output going to ``log``, and return at once.
 
-    Root can have it run as another ``user``.
+    Root can have it run as another ``user``. One with a ``lifeline`` ends when its standard input
+    does: when it is stopped, or this process has ended, however that came.
     """
     words = tuple(os.fspath(word) for word in argv)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -251,7 +253,7 @@ def start(
             words,
             cwd=cwd,
             env=_environment(env),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if lifeline else subprocess.DEVNULL,
             stdout=sink,
             stderr=subprocess.STDOUT,
             **_identity(user),
@@ -283,9 +285,12 @@ class Running:
         return self.child.wait()
 
     def stop(self, *, patience: float = 10.0) -> None:
-        """Ask it to end (SIGTERM), and kill it after ``patience`` seconds."""
+        """Ask it to end (SIGTERM, or its lifeline), and kill it after ``patience`` seconds."""
         if self.child.poll() is None:
-            self.child.terminate()
+            if self.child.stdin:
+                self.child.stdin.close()
+            else:
+                self.child.terminate()
             try:
                 self.child.wait(timeout=patience)
             except subprocess.TimeoutExpired:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import platform
@@ -59,6 +60,14 @@ print(json.dumps({
     "failed": failed,
 }))
 """
+_PLACES = """
+import os, sys, sysconfig
+places = sysconfig.get_paths()
+library = os.path.join(*map(sysconfig.get_config_var, ("LIBDIR", "INSTSONAME")))
+print(sys.executable, sys.base_prefix, places["stdlib"], places["platstdlib"], sep="\\n")
+if os.path.exists(library):
+    print(library)
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +100,19 @@ def python_of(environment: Path) -> Path:
     if sys.platform == "win32":
         return environment / "Scripts" / "python.exe"
     return environment / "bin" / "python"
+
+
+@functools.cache
+def files_of(path: Path) -> tuple[Path, ...]:
+    """What an interpreter needs to run: its executable and its prefix.
+
+    Where the user's home directory is below that, its library stands for it.
+    """
+    told = process.run([path, "-I", "-c", _PLACES], timeout=_LOOK_TIMEOUT).stdout.splitlines()
+    executable, prefix, *libraries = map(Path, told)
+    if Path.home().is_relative_to(prefix):
+        return (path, executable, *libraries)
+    return (path, executable, prefix)
 
 
 def find_interpreter(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -16,6 +17,7 @@ from freewheel.base import process
 from freewheel.base.errors import CommandFailed, MachineError
 from freewheel.machine import debian
 from freewheel.machine.host import free_port
+from freewheel.machine.jail import OPEN, Jail
 
 PACKAGES = ("postgresql",)
 _ATTEMPTS = 3
@@ -40,23 +42,25 @@ def provide_binaries() -> Path:
 
 
 @contextmanager
-def running_postgres() -> Iterator[str]:
+def running_postgres(jail: Jail = OPEN) -> Iterator[str]:
     """Start a server in an empty data directory, yield its DSN, and stop it by process id.
 
-    It does not sync to disk: what it holds is lost with it. Raises MachineError.
+    It does not sync to disk: what it holds is lost with it. Whoever connects may run programs as
+    the server's user, so it is in the same ``jail`` as they are. Raises MachineError.
     """
     binaries = provide_binaries()
     user = unprivileged_user()
-    with tempfile.TemporaryDirectory(prefix="freewheel-postgres-") as name:
+    with tempfile.TemporaryDirectory(prefix="freewheel-postgres-", dir=jail.directory) as name:
         directory = Path(name)
         if user:
             shutil.chown(directory, user)
         password = secrets.token_urlsafe(16)
-        _initialise(binaries, directory, password, user)
-        server, port = _start(binaries, directory, user)
+        _initialise(jail, binaries, directory, password, user)
+        server, port = _start(jail, binaries, directory, user)
         try:
             yield f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
         finally:
+            _stop(jail, binaries, directory, user)
             server.stop()
 
 
@@ -96,20 +100,23 @@ def unprivileged_user() -> str | None:
     )
 
 
-def _initialise(binaries: Path, directory: Path, password: str, user: str | None) -> None:
+def _initialise(
+    jail: Jail, binaries: Path, directory: Path, password: str, user: str | None
+) -> None:
     secret = directory / "password"
     secret.touch(mode=0o600)
     secret.write_text(password + "\n", encoding="utf-8")
     if user:
         shutil.chown(secret, user)
     try:
-        process.run(
+        jail.run(
             [
                 *(binaries / "initdb", "--pgdata", directory / "data", "--username", "postgres"),
                 *("--auth", "scram-sha-256", "--pwfile", secret, "--no-sync"),
                 *("--encoding", "UTF8", "--locale", "C"),
             ],
             cwd=directory,
+            env=process.confined(directory),
             user=user,
             timeout=120,
         )
@@ -119,7 +126,9 @@ def _initialise(binaries: Path, directory: Path, password: str, user: str | None
         ) from error
 
 
-def _start(binaries: Path, directory: Path, user: str | None) -> tuple[process.Running, int]:
+def _start(
+    jail: Jail, binaries: Path, directory: Path, user: str | None
+) -> tuple[process.Running, int]:
     """Start on a free port; another process may take it in between, so try a few times."""
     log = directory / "log"
     for _ in range(_ATTEMPTS):
@@ -132,9 +141,10 @@ def _start(binaries: Path, directory: Path, user: str | None) -> tuple[process.R
             "max_connections": "200",
         }
         options = [f"-c{name}={value}" for name, value in settings.items()]
-        server = process.start(
+        server = jail.start(
             [binaries / "postgres", "-D", directory / "data", *options],
             cwd=directory,
+            env=process.confined(directory),
             log=log,
             user=user,
         )
@@ -142,6 +152,13 @@ def _start(binaries: Path, directory: Path, user: str | None) -> tuple[process.R
             return server, port
         server.stop()
     raise MachineError("PostgreSQL did not start", output=log.read_text(), hint="see its log above")
+
+
+def _stop(jail: Jail, binaries: Path, directory: Path, user: str | None) -> None:
+    """Let the server end, and its processes with it: what was started is not itself in a jail."""
+    words = (binaries / "pg_ctl", "stop", "--silent", "--mode=immediate", "-D", directory / "data")
+    with contextlib.suppress(CommandFailed):
+        jail.run(words, cwd=directory, env=process.confined(directory), user=user, timeout=60)
 
 
 def _answers(server: process.Running, port: int) -> bool:

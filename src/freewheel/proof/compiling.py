@@ -17,7 +17,8 @@ from freewheel.base.workspace import Workspace
 from freewheel.build import buildinfo, patches, sdist, source
 from freewheel.build.workshop import workshop_for
 from freewheel.machine import requirements
-from freewheel.machine.interpreter import Interpreter
+from freewheel.machine.interpreter import Interpreter, files_of
+from freewheel.machine.jail import running_jail
 from freewheel.machine.requirements import fetch_requirements
 from freewheel.recipe.pythons import python_of
 from freewheel.recipe.recipe import Recipe, Release
@@ -130,17 +131,21 @@ class Compilation:
             *("--out-dir", directory / "out", tree),
         ]
         try:
-            process.run(
-                [find_uv_bin(), "build", "--wheel", *offline, *words],
-                env={
-                    **process.confined(directory / "no-home"),
-                    "PYTHONHASHSEED": "0",
-                    **self.recipe.build.variables(self.release.version, self.version),
-                    **self.variables(tree),
-                },
-                log=self.log,
-                timeout=_BUILD_TIMEOUT,
-            )
+            uv = Path(find_uv_bin())
+            seen = (uv, wheelhouse, *files_of(self.interpreter.path))
+            with running_jail(readable=seen, writable=[directory]) as jail:
+                jail.run(
+                    [uv, "build", "--wheel", *offline, *words],
+                    cwd=directory,
+                    env={
+                        **process.confined(directory / "no-home"),
+                        "PYTHONHASHSEED": "0",
+                        **self.recipe.build.variables(self.release.version, self.version),
+                        **self.variables(tree),
+                    },
+                    log=self.log,
+                    timeout=_BUILD_TIMEOUT,
+                )
         except CommandFailed as error:
             raise ProofError(
                 f"{archive.name} could not be compiled {self.how}",

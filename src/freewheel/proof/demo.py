@@ -16,7 +16,7 @@ from freewheel.base.workspace import Workspace
 from freewheel.machine.interpreter import Interpreter
 from freewheel.proof.programs import Outcome, Probe, load_programs
 from freewheel.proof.running import Run, make_environment, run_program
-from freewheel.proof.services import running_services, services_of
+from freewheel.proof.services import running_services
 from freewheel.recipe.recipe import Release
 
 RUNS = 3  # at most, of each wheel: a demonstration, and no proof
@@ -97,12 +97,12 @@ def demonstrate(
             for place, wheel in zip(places, wheels, strict=True)
         ]
     runs: list[list[Run]] = [[] for _ in wheels]
-    with running_services([probe]) as services:
+    numbered = dict(enumerate(environments))
+    with running_services([probe], numbered, scratch) as (placed, services):
         for number in range(1, RUNS + 1):
             with board.stage(probe.project, f"{probe.defect}, run {number} of {RUNS} at most"):
-                for environment, place, kept in zip(environments, places, runs, strict=True):
-                    given = services_of(probe, services)
-                    kept.append(run_program(probe, environment, place, services=given))
+                for one, place, kept in zip(placed.values(), places, runs, strict=True):
+                    kept.append(run_program(probe, one, place, services=services))
             if any(one[-1].outcome is not Outcome.PASS for one in runs):
                 break
     return [

@@ -117,9 +117,13 @@ def take_stacks(family: Iterable[int], python: Path) -> str:
     """
     said = []
     for pid in family:
-        said.append(_output([python, "-I", STACKS, str(pid)])[:_KEPT])
+        if not _runs(pid, python):
+            continue  # what started it
+        said.append(_output([python, "-I", "-S", STACKS, str(pid)])[:_KEPT])
         if gdb := shutil.which("gdb"):
-            words = [gdb, "-nx", "-batch", "-p", str(pid), "-ex", "thread apply all bt 25"]
+            # What the process has loaded may bring scripts for gdb: they are not run.
+            quiet = ("-nx", "-batch", "-iex", "set auto-load off")
+            words = [gdb, *quiet, "-p", str(pid), "-ex", "thread apply all bt 25"]
             lines = _output([*words]).splitlines()
             said.append("\n".join(line for line in lines if line.startswith(("#", "Thr")))[:_KEPT])
         elif spy := shutil.which("py-spy"):
@@ -127,6 +131,14 @@ def take_stacks(family: Iterable[int], python: Path) -> str:
         else:
             said.append("(the stacks of C need gdb or py-spy)")
     return "\n".join(said)
+
+
+def _runs(pid: int, python: Path) -> bool:
+    """Whether that is what a process runs, as far as the machine tells."""
+    try:
+        return Path(f"/proc/{pid}/exe").samefile(python)
+    except OSError:
+        return True
 
 
 def _output(words: list[str | Path]) -> str:

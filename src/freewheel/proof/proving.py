@@ -24,7 +24,7 @@ from freewheel.proof import certificate, control, form, judgement
 from freewheel.proof.cases import Case, environments_of
 from freewheel.proof.evidence import Expected, expected_of
 from freewheel.proof.make_certificate import Evidence, issue
-from freewheel.proof.programs import Probe, Program
+from freewheel.proof.programs import Probe
 from freewheel.proof.races.sanitizer import SanitizerResult, known_races
 from freewheel.proof.result_cache import ResultCache, Subject
 from freewheel.proof.services import running_services
@@ -70,25 +70,25 @@ def prove(
     interpreters = {case.python: find_interpreter(workspace, case.python) for case in cases}
     kept = ResultCache(workspace.quick_proof if quick else workspace.proof)
     board.expect(STAGES * len(cases))
-    with (
-        files.locked(workspace.locks / "proof.lock", what="a proof"),
-        running_services(_programs(cases)) as services,
-    ):
+    with files.locked(workspace.locks / "proof.lock", what="a proof"):
         trials, tried = [], []
         for case in cases:
             scratch = files.empty_directory(workspace.work / f"proof-{case.slug}")
-            one = Trials(
-                case=case,
-                environments=environments_of(case, scratch, interpreters[case.python]),
-                services=services,
-                scratch=scratch,
-                kept=kept,
-                look=look,
-                quick=quick,
-                started=datetime.now(UTC),
-            )
-            trials.append(one)
-            tried.append(try_programs(one, board))
+            made = environments_of(case, scratch, interpreters[case.python])
+            programs = (*case.probes, *case.programs.stress)
+            with running_services(programs, made, scratch) as (environments, services):
+                one = Trials(
+                    case=case,
+                    environments=environments,
+                    services=services,
+                    scratch=scratch,
+                    kept=kept,
+                    look=look,
+                    quick=quick,
+                    started=datetime.now(UTC),
+                )
+                trials.append(one)
+                tried.append(try_programs(one, board))
         suites = _suites(workspace, [] if quick else trials, board)
         proofs = [
             _conclude(workspace, one, found, suites.get(one.case.slug, ()))
@@ -97,11 +97,6 @@ def prove(
         for one in trials:
             shutil.rmtree(one.scratch)
     return proofs
-
-
-def _programs(cases: Sequence[Case]) -> Iterator[Program]:
-    for case in cases:
-        yield from (*case.probes, *case.programs.stress, *case.programs.benchmarks)
 
 
 def _conclude(
@@ -173,6 +168,11 @@ def _evidence(
 def _certify(case: Case, issued: form.Certificate) -> Path:
     """Lay the certificate beside the wheel, unless a full one that still holds is there."""
     path = certificate.path_of(case.patched.path)
+    if files.sha256(case.patched.path) != case.patched.sha256:
+        raise CertificateError(
+            f"{case.patched.path.name} was replaced while it was put to the proof",
+            hint="prove it again: `nox -s prove`",
+        )
     if issued.kind == "quick" and path.exists():
         try:
             certificate.certified(case.patched, _expected(case))
@@ -190,7 +190,7 @@ def _expected(case: Case) -> Expected:
 def _withdraw(workspace: Workspace, case: Case) -> None:
     """Take the certificate away, from beside the wheel and from the static index."""
     certificate.withdraw(case.patched.path)
-    certificate.withdraw(workspace.simple / case.recipe.name / case.patched.path.name)
+    index.detach(workspace.simple, case.recipe.name, case.patched.path.name + certificate.SUFFIX)
 
 
 def _others(

@@ -23,7 +23,10 @@ from freewheel.proof.programs import EXIT_CODES
 _SCHEMA = 2
 _Result = TypeVar("_Result")
 # What decides how a run is carried out, and how it counts.
-_HARNESS = ("limits.py", "running.py", "patience.py", "../base/process.py")
+_HARNESS = (
+    *("running.py", "patience.py", "../base/process.py"),
+    *("../machine/jail.py", "../machine/jailer.py", "../machine/limits.py"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,22 +12,26 @@ from uv import find_uv_bin
 from freewheel.base import files, process
 from freewheel.base.errors import CommandFailed, ProofError
 from freewheel.machine.interpreter import Interpreter, python_of
+from freewheel.machine.jail import OPEN, Jail
 from freewheel.proof.own_requirements import own_lock
 from freewheel.proof.patience import Patience
 from freewheel.proof.programs import EXIT_CODES, LOAD, Outcome, Program, Stress
 
 _TRIES = 5  # for a run that ends with "unclear"
 POSTGRES_DSN = "FREEWHEEL_POSTGRES_DSN"
-LIMITS = Path(__file__).with_name("limits.py")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """A cp314t virtual environment that holds one wheel; nothing else unless it was asked for."""
+    """A cp314t virtual environment that holds one wheel; nothing else unless it was asked for.
+
+    ``jail`` is where its programs run.
+    """
 
     python: Path
     wheel_sha256: str
     interpreter: Interpreter
+    jail: Jail = OPEN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +83,9 @@ def make_environment(
             except CommandFailed:
                 install(*locked)
         install("--no-deps", wheel)
+        # Programs cannot write to it. Without `site`, no .pth file of a wheel is run here.
+        compiler = (interpreter.path, "-I", "-S", "-m", "compileall", "-q", directory / "lib")
+        process.run(compiler, env=process.confined(directory / "no-home"), check=False)
     except CommandFailed as error:
         raise ProofError(
             f"no environment to prove {wheel.name} in",
@@ -131,13 +138,13 @@ def _run_once(
     seconds: float,
     variables: Mapping[str, str],
 ) -> Run:
-    limits: list[str | Path] = [environment.python, "-I", LIMITS, str(memory)]
     # -u: what it printed before it crashed or was killed is not lost in a buffer.
     command: list[str | Path] = [environment.python, "-u", "-X", "faulthandler", "-W", "ignore"]
-    patience = Patience(seconds, environment.python)
-    ended = process.watch(
-        [*limits, *command, *words],
+    patience = Patience(seconds, environment.interpreter.path)
+    ended = environment.jail.watch(
+        [*command, *words],
         cwd=scratch,
+        memory=memory,
         # Neither the user's tokens nor what would force the GIL on or off, or bring in other code.
         env={**process.confined(scratch / "no-home"), **variables},
         timeout=patience.bound,

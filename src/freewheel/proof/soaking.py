@@ -19,7 +19,7 @@ from freewheel.machine.interpreter import find_interpreter
 from freewheel.proof.control import ending
 from freewheel.proof.programs import Outcome, Stress, load_programs
 from freewheel.proof.running import Run, make_environment, run_stress
-from freewheel.proof.services import running_services, services_of
+from freewheel.proof.services import running_services
 from freewheel.recipe.pythons import Python
 
 
@@ -65,16 +65,16 @@ def soak(
     ]
     found = []
     board.expect(len(pairs))
-    with (
-        files.locked(workspace.locks / "proof.lock", what="a proof"),
-        running_services(stress for *_, stress in pairs) as services,
-    ):
+    with files.locked(workspace.locks / "proof.lock", what="a proof"):
         for python, wheel, stress in pairs:
             scratch = files.empty_directory(workspace.work / f"soak-{wheel.path.stem}")
-            environment = make_environment(scratch / "patched", wheel.path, interpreters[python])
-            with board.stage(titled(wheel.project, wheel.version, python), stress.name):
-                given = services_of(stress, services)
-                run = run_stress(stress, environment, scratch, work=seconds, services=given)
+            made = make_environment(scratch / "patched", wheel.path, interpreters[python])
+            with (
+                board.stage(titled(wheel.project, wheel.version, python), stress.name),
+                running_services([stress], {"patched": made}, scratch) as (placed, services),
+            ):
+                environment = placed["patched"]
+                run = run_stress(stress, environment, scratch, work=seconds, services=services)
             found.append(Soaked(python=python, wheel=wheel, stress=stress, work=seconds, run=run))
             shutil.rmtree(scratch)
     return found

@@ -30,6 +30,15 @@ def line_of(frame: Any) -> int:  # noqa: ANN401  the interpreter's own type
     return int(frame.location[0]) if frame.location else 0
 
 
+def own_id(task: Path) -> int:
+    """What a thread takes for its id: in a namespace of processes, another one than here."""
+    with contextlib.suppress(OSError):
+        for line in (task / "status").read_text().splitlines():
+            if line.startswith("NSpid:"):
+                return int(line.split()[-1])
+    return int(task.name)
+
+
 def describe(task: Path, stack: list[str]) -> str:
     """A thread, its state, what it waits for in the kernel, and its frames."""
     state = where = ""
@@ -50,7 +59,7 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001  whatever it is, the rest can be reported
         lines.append(f"(no Python frames: {error!r})")
     tasks = sorted(Path(f"/proc/{pid}/task").glob("*"), key=lambda path: int(path.name))
-    lines += [describe(task, found.get(int(task.name), [])) for task in tasks]
+    lines += [describe(task, found.get(own_id(task), [])) for task in tasks]
     sys.stdout.write("\n".join(lines) + "\n")
 
 

@@ -27,7 +27,7 @@ from freewheel.proof.running import Environment, Run, run_program, run_stress
 from freewheel.proof.services import services_of
 
 Look = Literal["kept", "again", "afresh"]
-_RUNS = TypeAdapter(list[Run])  # as they are kept
+RUNS = TypeAdapter(list[Run])  # as they are kept
 _MORE_BASELINE = 3  # times the runs of a full proof, where the baseline fails too rarely to tell
 
 
@@ -160,7 +160,7 @@ class _Series:
         self._kept = trials.kept
         environment = trials.environments[wheel]
         self._subject = subject(program, environment, work=work)
-        self.runs = [] if trials.look == "afresh" else self._kept.read(self._subject, _RUNS) or []
+        self.runs = [] if trials.look == "afresh" else self._kept.read(self._subject, RUNS) or []
         if trials.look == "again" and _may_be_to_blame(self.runs, program, wheel):
             self.runs = []
         services = services_of(program, trials.services)
@@ -189,7 +189,7 @@ class _Series:
     def _add(self, run: Run) -> None:
         self.runs.append(run if run.outcome is not Outcome.PASS else replace(run, said=""))
         counted = [run for run in self.runs if run.outcome is not Outcome.NOT_RUN]
-        self._kept.write(self._subject, _RUNS, counted)
+        self._kept.write(self._subject, RUNS, counted)
 
 
 def subject(program: Program, environment: Environment, *, work: float | None) -> Subject:

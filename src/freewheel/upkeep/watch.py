@@ -225,11 +225,12 @@ def _probe(
     probes: Sequence[Probe], python: Python, environments: Sequence[Environment], scratch: Path
 ) -> list[Evidence]:
     """What the probes show: side by side where they may be."""
-    with running_services(probes) as services:
+    numbered = dict(enumerate(environments))
+    with running_services(probes, numbered, scratch) as (placed, services):
         work = partial(
             _compare,
             python=python,
-            environments=environments,
+            environments=tuple(placed.values()),
             scratch=scratch,
             services=services,
         )

@@ -186,25 +186,30 @@ def sanitize(
         sanitized = find_sanitized(workspace, job.python)
     with board.stage(job.title, "compile with ThreadSanitizer"):
         wheel = make_instrumented(workspace, job, sanitized)
-    with (
-        tempfile.TemporaryDirectory(prefix="freewheel-tsan-") as name,
-        running_services(chosen) as services,
-    ):
-        environment = make_environment(Path(name) / "env", wheel.path, sanitized.interpreter)
+    with tempfile.TemporaryDirectory(prefix="freewheel-tsan-") as name:
+        scratch = Path(name)
+        made = {"env": make_environment(scratch / "env", wheel.path, sanitized.interpreter)}
         logs = files.empty_directory(workspace.logs / "tsan" / job.slug)
         merge_suppressions(sanitized.suppressions, SUPPRESSIONS, logs / "suppressions.txt")
-        runner = _Runner(
-            environment=environment,
-            sanitized=sanitized,
-            services=services,
-            logs=logs,
-            stress_seconds=stress_seconds,
-        )
-        ended: list[tuple[Program, Run]] = []
-        for program in chosen:
-            with board.stage(job.title, f"{program.name} under ThreadSanitizer"):
-                ended.append((program, runner.run(program)))
-        return _result(ended, runner, wheel, job)
+        # Reports name lines of the sources, which the symbolizer looks up.
+        seen = (sanitized.clang.symbolizer, wheel.tree)
+        with running_services(chosen, made, scratch, readable=seen, writable=[logs]) as (
+            placed,
+            services,
+        ):
+            runner = _Runner(
+                environment=placed["env"],
+                sanitized=sanitized,
+                services=services,
+                scratch=scratch,
+                logs=logs,
+                stress_seconds=stress_seconds,
+            )
+            ended: list[tuple[Program, Run]] = []
+            for program in chosen:
+                with board.stage(job.title, f"{program.name} under ThreadSanitizer"):
+                    ended.append((program, runner.run(program)))
+            return _result(ended, runner, wheel, job)
 
 
 def concerned(programs: Programs, release: Release) -> tuple[Program, ...]:
@@ -221,6 +226,7 @@ class _Runner:
     environment: Environment
     sanitized: SanitizedInterpreter
     services: Mapping[str, str]
+    scratch: Path
     logs: Path
     stress_seconds: float | None
 
@@ -228,7 +234,7 @@ class _Runner:
         directory = files.empty_directory(self.logs / program.name)
         variables = {"TSAN_OPTIONS": self._options(directory / "log")}
         common: dict[str, Any] = {"services": self.services, "variables": variables}
-        with tempfile.TemporaryDirectory(prefix="freewheel-tsan-run-") as name:
+        with tempfile.TemporaryDirectory(dir=self.scratch, prefix="run-") as name:
             if isinstance(program, Stress):
                 work = self.stress_seconds or program.quick_seconds
                 patient = replace(program, seconds=program.seconds * _SLOWNESS)

@@ -20,7 +20,7 @@ from freewheel.proof.running import Environment
 from freewheel.proof.services import running_services, services_of
 from freewheel.proof.speed import scaling
 
-_Environments = TypeVar("_Environments")
+_Name = TypeVar("_Name")
 _Figure = TypeVar("_Figure")
 
 
@@ -63,28 +63,31 @@ def of_each(
     workspace: Workspace,
     cases: Sequence[Case],
     board: Board,
-    environments_in: Callable[[Case, Path], _Environments],
-    take: Callable[[Benchmark, _Environments, Path, Mapping[str, str]], Iterable[_Figure]],
+    environments_in: Callable[[Case, Path], Mapping[_Name, Environment]],
+    take: Callable[
+        [Benchmark, dict[_Name, Environment], Path, Mapping[str, str]], Iterable[_Figure]
+    ],
 ) -> list[tuple[Case, list[_Figure]]]:
     """What ``take`` finds of each benchmark of each case, with nothing else of ours at work.
 
     ``environments_in`` makes those of a case in a scratch directory. ``take`` is given a program,
     these, that directory, and the variables of the services that the program needs.
     """
-    programs = [program for case in cases for program in case.programs.benchmarks]
     found = []
     board.expect(sum(len(case.programs.benchmarks) for case in cases))
-    with (
-        files.locked(workspace.locks / "proof.lock", what="a proof"),
-        running_services(programs) as services,
-    ):
+    with files.locked(workspace.locks / "proof.lock", what="a proof"):
         for case in cases:
             scratch = files.empty_directory(workspace.work / f"bench-{case.slug}")
-            environments = environments_in(case, scratch)
+            made, programs = environments_in(case, scratch), case.programs.benchmarks
             figures: list[_Figure] = []
-            for program in case.programs.benchmarks:
-                with board.stage(case.title, program.name):
-                    figures += take(program, environments, scratch, services_of(program, services))
+            with running_services(programs, made, scratch, readable=[scaling.RATE]) as (
+                environments,
+                services,
+            ):
+                for program in programs:
+                    with board.stage(case.title, program.name):
+                        given = services_of(program, services)
+                        figures += take(program, environments, scratch, given)
             found.append((case, figures))
             shutil.rmtree(scratch)
     return found

@@ -27,7 +27,7 @@ from freewheel.proof.programs import Benchmark
 from freewheel.proof.result_cache import Subject
 from freewheel.proof.running import Environment
 
-_RATE = Path(__file__).with_name("rate.py")
+RATE = Path(__file__).with_name("rate.py")
 
 WHEELS: tuple[WheelName, ...] = ("baseline", "patched")
 # The baseline may die, or hang, in a measurement of the very thing that the patches fix. So it is
@@ -172,9 +172,9 @@ def rate_of(
     services: Mapping[str, str],
 ) -> float:
     """One measurement, in a process of its own."""
-    ended = process.watch(
+    ended = environment.jail.watch(
         [
-            *(environment.python, "-W", "ignore", _RATE, benchmark.path, case),
+            *(environment.python, "-W", "ignore", RATE, benchmark.path, case),
             *(str(shape.workers), shape.kind, f"{seconds:g}"),
         ],
         cwd=scratch,
@@ -207,7 +207,7 @@ def subject(
             **{wheel: environments[wheel].wheel_sha256 for wheel in WHEELS},
             "program": files.sha256(benchmark.path),
             "interpreter": environments["patched"].interpreter.build,
-            "harness": files.sha256(_RATE),
+            "harness": files.sha256(RATE),
             "processor": f"{os.cpu_count()} of {processor}",
         },
     )

@@ -28,10 +28,11 @@ from freewheel.base.errors import CommandFailed, ProofError
 from freewheel.base.workspace import Workspace
 from freewheel.build.source import SourceArchive, fetch, unpack
 from freewheel.machine import postgres
-from freewheel.machine.interpreter import Interpreter
+from freewheel.machine.interpreter import Interpreter, files_of
+from freewheel.machine.jail import LIMITS, OPEN, Jail, running_jail
 from freewheel.machine.requirements import suite_lock
 from freewheel.proof.patience import Patience
-from freewheel.proof.running import LIMITS, Environment, make_environment
+from freewheel.proof.running import Environment, make_environment
 from freewheel.proof.suite.results import Case, Comparison, SuiteResult, compare, differing, fold
 from freewheel.recipe.recipe import Recipe, Release
 from freewheel.recipe.suite import Pass, Suite
@@ -167,14 +168,15 @@ def run_suite(
         _lay_out(room, fetch(release, workspace.sources), suite)
         _write_settings(room, suite, part, module=recipe.import_name, only=only)
         _hand_over(room)
-        overseer = Patience(_WHOLE, room.environment.python)
-        with _services(part) as services:
-            ended = process.watch(
-                _command(room, suite, part),
+        overseer = Patience(_WHOLE, room.environment.interpreter.path)
+        with _jailed(room, part) as (jail, services):
+            ended = jail.watch(
+                _command(room, suite, part, jail),
                 cwd=room.run,
                 env={**_variables(room, part, wheel), **services},
                 timeout=overseer.bound,
                 user=room.user,
+                memory=None if jail is OPEN else 0,
                 overseer=overseer,
             )
         lines = _read_record(room.run / _RECORD)
@@ -324,9 +326,10 @@ def _hand_over(room: _Room) -> None:
             shutil.chown(path, room.user)
 
 
-def _command(room: _Room, suite: Suite, part: Pass) -> list[str | Path]:
+def _command(room: _Room, suite: Suite, part: Pass, jail: Jail) -> list[str | Path]:
     python = room.environment.python
-    limits: list[str | Path] = [python, "-I", LIMITS.name, "0"]
+    # In a jail, its door sets the limits; else what the user of the run can read.
+    limits: list[str | Path] = [python, "-I", LIMITS.name, "0"] if jail is OPEN else []
     return [
         *(*limits, python, "-m", "pytest", "-p", _PLUGIN, "-p", "no:cacheprovider"),
         *("-c", "pytest.ini", "--quiet", "--assert=plain", "--continue-on-collection-errors"),
@@ -351,15 +354,26 @@ def _variables(room: _Room, part: Pass, wheel: Path) -> dict[str, str | None]:
 
 
 @contextmanager
-def _services(part: Pass) -> Iterator[dict[str, str]]:
-    """The variables by which tests find what they need; a server runs until the block ends."""
+def _jailed(room: _Room, part: Pass) -> Iterator[tuple[Jail, dict[str, str]]]:
+    """A jail for the run, and the variables by which tests find the server that runs in it."""
+    interpreter = files_of(room.environment.interpreter.path)
+    seen = [*interpreter, room.directory / "env"]
+    if part.needs:
+        seen.append(postgres.provide_binaries().parent)
+    writable = [room.directory / name for name in ("run", "home", "tmp")]
+    with running_jail(readable=seen, writable=writable) as jail, _services(part, jail) as variables:
+        yield jail, variables
+
+
+@contextmanager
+def _services(part: Pass, jail: Jail) -> Iterator[dict[str, str]]:
     variables: dict[str, str] = {}
     if "postgresql-programs" in part.needs:
         variables["PGINSTALLATION"] = str(postgres.provide_binaries())
     if "postgresql-server" not in part.needs:
         yield variables
         return
-    with postgres.running_postgres() as dsn:
+    with postgres.running_postgres(jail) as dsn:
         parts = urlsplit(dsn)
         variables |= {
             "PGHOST": parts.hostname or "",
