@@ -25,6 +25,7 @@ PROJECTS = sorted(path.stem for path in Path("recipes").glob("*.toml"))
 # A session that is one verb: what the verb needs, and what `nox --list` says.
 VERBS = {
     "audit": (TOOLS, "Say what a lock, an environment or a crash dump needs; -- PATH"),
+    "fill": (TOOLS, "Build what a lock lacks, and make an environment; -- PATH"),
     "build": (TOOLS, "Build every recipe's newest release; -- --all-releases, --baseline"),
     "prove": (TOOLS, "Prove every patch and certify the wheels; -- --quick, --races, --afresh"),
     "reproduce": (TOOLS, "Build each wheel twice, all else varied, and compare; -- PROJECT"),

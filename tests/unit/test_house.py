@@ -22,6 +22,7 @@ ROOMS = (
     "publish",
     "release",
     "upkeep",
+    "fill",
     "commands",
 )
 

@@ -21,6 +21,7 @@ from freewheel.commands.outcomes import show_error
 VERBS = {
     "To begin: what does an application need?": {
         "audit": "audit:audit_application",
+        "fill": "fill:fill",
     },
     "To build and prove wheels": {
         "build": "build:build",

@@ -16,6 +16,7 @@ from freewheel.base.workspace import Workspace, find_workspace
 from freewheel.build import finished, patches
 from freewheel.build.check import KnownWheel
 from freewheel.commands import selection
+from freewheel.fill import shelf
 from freewheel.proof import certificate, evidence
 from freewheel.proof.programs import load_programs
 from freewheel.publish import install_lines, server
@@ -25,6 +26,10 @@ from freewheel.recipe.pythons import Python
 from freewheel.release import site
 from freewheel.trust import verify
 
+_unproven_option = click.option(
+    "--unproven", multiple=True, metavar="NAME", help="Also this filled, unproven wheel."
+)
+
 
 @click.command(
     short_help="Upload certified wheels, and compare them.",
@@ -32,12 +37,16 @@ from freewheel.trust import verify
 )
 @selection.projects_argument
 @click.option("--rehearse", is_flag=True, help="Upload to a server of its own, which then ends.")
-def publish(projects: tuple[str, ...], *, rehearse: bool) -> None:
+@_unproven_option
+def publish(projects: tuple[str, ...], *, rehearse: bool, unproven: tuple[str, ...]) -> None:
     """Upload the certified wheels of PROJECTS (all in wheels/ by default) and compare them."""
     workspace = find_workspace()
-    wheels = _certified(workspace, projects)
+    filled = shelf.named(workspace, unproven, projects)
+    wheels = _certified(workspace, projects) if projects or not unproven else []
     with _destination(workspace, rehearse=rehearse) as destination:
-        published = publishing.publish(wheels, destination)
+        published = publishing.publish(wheels, destination, filled)
+    for wheel in filled:
+        console.warn(f"{wheel.path.name}: {shelf.WHY}")
     rows = [
         (item.wheel.path.name, "uploaded" if item.uploaded else "was there", item.wheel.sha256)
         for item in published
@@ -96,18 +105,21 @@ def _certified(workspace: Workspace, projects: Sequence[str]) -> list[certificat
     short_help="Make the static index of certified wheels.",
     epilog="Example: FREEWHEEL_PAGES_URL= freewheel site",
 )
-def make_site() -> None:
+@_unproven_option
+def make_site(unproven: tuple[str, ...]) -> None:
     """Make wheels/site/ a static index of the certified wheels and of what is served already.
 
     FREEWHEEL_PAGES_URL names the index that is served now; empty means that this one begins.
     """
     workspace = find_workspace()
+    filled = shelf.named(workspace, unproven)
     wheels = _certified(workspace, ())
     earlier = os.environ.get(site.EARLIER, "")
     if not earlier:
         console.note(f"{site.EARLIER} is empty: the index begins with these wheels")
     directory = workspace.wheels / "site"
-    for name in site.assemble(wheels, directory, earlier=earlier, marks=site.read_marks()):
+    marks = site.read_marks()
+    for name in site.assemble(wheels, directory, earlier=earlier, marks=marks, unproven=filled):
         console.say(f"new: {name}")
     console.say(f"the index is in {directory.relative_to(workspace.root)}")
 

@@ -6,14 +6,17 @@ from pathlib import Path
 
 import click
 
+from freewheel.audit.available import Index
 from freewheel.base import console, process
 from freewheel.base.errors import ProbeError
 from freewheel.base.workspace import find_workspace
 from freewheel.build import pipeline
 from freewheel.build.job import Job
+from freewheel.build.source import configured_places
 from freewheel.build.wheel import host_target
 from freewheel.commands import selection
 from freewheel.commands.outcomes import show_outcomes
+from freewheel.fill import shelf
 from freewheel.proof import cases
 from freewheel.recipe.building import Place
 from freewheel.recipe.recipe import choose_recipe, load_recipes
@@ -47,6 +50,9 @@ def watch_upstream(projects: tuple[str, ...], output: Path | None) -> None:
     console.say()
     console.say(watch_report.markdown(seen))
     console.note(f"report: {directory / watch_report.REPORT}")
+    index = Index(configured_places(), workspace.cache / "audit" / "index")
+    for wheel, instead in shelf.retired(workspace, index).items():
+        console.note(f"{wheel} was built to fill a gap: the index has {instead} now; fill again")
 
 
 @click.command(

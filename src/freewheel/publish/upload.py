@@ -54,14 +54,27 @@ class Published:
 # ------------------------------------------------------------------------------ publishing
 
 
-def publish(wheels: Sequence[CertifiedWheel], destination: Destination) -> tuple[Published, ...]:
+def publish(
+    certified: Sequence[CertifiedWheel],
+    destination: Destination,
+    unproven: Sequence[KnownWheel] = (),
+) -> tuple[Published, ...]:
     """Upload what the index lacks, then read every file back and compare it.
+
+    ``unproven`` are wheels that somebody named one by one, although nothing is proven about them.
 
     A file that is there with the same bytes is a success. Raises PublishError with all problems
     before the first upload: a version that is no ``+ft.N``, METADATA that disagrees with the file
     name, a file name that the index has with other bytes or in another spelling.
     """
+    wheels = (*certified, *unproven)
     problems = [problem for wheel in wheels for problem in _wheel_problems(wheel)]
+    problems += [
+        f"{wheel.path.name}: {wheel.version} is no patched version (X+ft.N); a baseline is not "
+        "published"
+        for wheel in certified
+        if not _REVISION.search(wheel.version)
+    ]
     problems += _batch_problems(wheels)
     if problems:
         raise PublishError(
@@ -101,8 +114,6 @@ def _wheel_problems(wheel: KnownWheel) -> Iterator[str]:
         return
     if (project, name.split("-")[1]) != (wheel.project, wheel.version):
         yield f"{name}: the file name says {project} {version}, not {wheel.project} {wheel.version}"
-    if not _REVISION.search(wheel.version):
-        yield f"{name}: {wheel.version} is no patched version (X+ft.N); a baseline is not published"
     said = parse_email(core_metadata(wheel.path))[0]
     said_name, said_version = said.get("name", "nothing"), said.get("version", "nothing")
     if canonicalize_name(said_name) != project:

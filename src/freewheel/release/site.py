@@ -22,6 +22,7 @@ from freewheel.base.errors import PackageIndexError
 from freewheel.base.names import Project, WheelFile
 from freewheel.base.workspace import PINS
 from freewheel.build import index, index_pages
+from freewheel.build.check import KnownWheel
 from freewheel.proof.certificate import CertifiedWheel
 from freewheel.release.artifacts import BESIDE
 
@@ -61,9 +62,16 @@ _ROOT = TypeAdapter(_Root)
 
 
 def assemble(
-    wheels: Sequence[CertifiedWheel], directory: Path, *, earlier: str, marks: Marks
+    wheels: Sequence[CertifiedWheel],
+    directory: Path,
+    *,
+    earlier: str,
+    marks: Marks,
+    unproven: Sequence[KnownWheel] = (),
 ) -> list[str]:
     """Make ``directory`` a static index of those wheels and of all that ``earlier`` serves.
+
+    ``unproven`` are wheels that somebody named one by one, although nothing is proven about them.
 
     ``earlier`` is a URL, a directory, or "" for an index that begins. Gives the names of the wheels
     that are new. Raises PackageIndexError where the two contradict each other, or what is served
@@ -75,7 +83,7 @@ def assemble(
     try:
         if earlier:
             _bring(earlier, made)
-        added = _add(wheels, made)
+        added = _add((*wheels, *unproven), made)
         _mark(made, marks)
         problems = index.check(made)
         if problems:
@@ -92,7 +100,7 @@ def assemble(
     return added
 
 
-def _add(wheels: Sequence[CertifiedWheel], directory: Path) -> list[str]:
+def _add(wheels: Sequence[KnownWheel], directory: Path) -> list[str]:
     added = []
     for wheel in wheels:
         if isinstance(index.add(directory, wheel), index.Added):
