@@ -17,7 +17,7 @@ import pytest
 
 from freewheel.base import files
 from freewheel.base.workspace import find_workspace
-from freewheel.build.workshop import InSandbox, OnThisMachine, in_sandbox
+from freewheel.build.workshop import OnThisMachine
 from freewheel.machine.engine import find_engine
 from freewheel.machine.image import find_or_make_image
 from freewheel.machine.interpreter import find_interpreter
@@ -25,6 +25,8 @@ from freewheel.machine.requirements import build_lock, fetch_requirements
 from freewheel.machine.sandbox import Mount, Sandbox, running_sandbox
 from freewheel.recipe.pythons import python_of
 from freewheel.recipe.targets import PLATFORMS, runs_here
+from tests.integration.conftest import make_checkout
+from tests.unit.indexmaker import make_index, make_sdist
 
 pytestmark = pytest.mark.integration
 
@@ -125,31 +127,155 @@ def what_was_found(directory: Path) -> dict[str, Any]:
         return dict(json.load(content))
 
 
-def test_an_sdist_that_looks_for_secrets_finds_none(
-    tmp_path: Path, planted: dict[str, Any]
+LOOK = """
+def look():
+    import glob, os, pathlib, socket
+    token = b"planted" + b"-4711"
+    found = [name for name, value in os.environ.items() if token in value.encode()]
+    for address in %(addresses)s:
+        kind = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+        try:
+            with socket.socket(kind) as client:
+                client.settimeout(1)
+                client.connect(address)
+            found.append(str(address))
+        except OSError:
+            pass
+    for place in (%(home)r, os.path.expanduser("~"), "/root", "/home", "/run", "/proc/[0-9]*"):
+        for name in glob.glob(place + "/**", recursive=place[1] != "p", include_hidden=True):
+            try:
+                content = pathlib.Path(name).read_bytes() if os.path.isfile(name) else b""
+            except OSError:
+                continue
+            if token in content and not os.path.samefile(name, __file__):
+                found.append(name)
+    if found:
+        print("FOUND", found)
+        os._exit(99)
+look()
+"""
+MODULE = """
+#include <Python.h>
+static PyModuleDef_Slot slots[] = {{Py_mod_gil, Py_MOD_GIL_NOT_USED}, {0, NULL}};
+static PyModuleDef module = {PyModuleDef_HEAD_INIT, .m_name = "speedy._speed", .m_slots = slots};
+PyMODINIT_FUNC PyInit__speed(void) { return PyModuleDef_Init(&module); }
+"""
+SETTINGS = """
+from setuptools import Extension, setup
+setup(
+    name="speedy", version="%(version)s", packages=["speedy"],
+    ext_modules=[Extension("speedy._speed", ["speedy/_speed.c"])],
+)
+"""
+PATCH = """\
+Description: Count each thing once
+ Two threads counted it twice.
+Origin: vendor
+Forwarded: no
+Author: The Freewheel authors
+Last-Update: 2026-11-30
+X-Defect: S1
+X-Release: 1.0
+---
+diff --git a/speedy/count.py b/speedy/count.py
+--- a/speedy/count.py
++++ b/speedy/count.py
+@@ -1 +1 @@
+-TIMES = 2
++TIMES = 1
+"""
+PROBE = """\
+# /// script
+# requires-python = ">=3.14"
+# dependencies = ["speedy==1.0"]
+#
+# [tool.freewheel.probe]
+# defect = "S1"
+# title = "two threads count a thing twice"
+# releases = "<=1.1"
+# use = "supported"
+# passes = "each thing was counted once"
+# fails-by = ["wrong answer"]
+# runs = { baseline = 8, patched = 20 }
+# seconds = 30
+# ///
+import sys
+import speedy.count
+sys.exit(0 if speedy.count.TIMES == 1 else 3)
+"""
+STRESS = """\
+# /// script
+# requires-python = ">=3.14"
+# dependencies = ["speedy==1.0"]
+#
+# [tool.freewheel.stress]
+# title = "counts again and again"
+# use = "supported"
+# work = { quick = 1, full = 1 }
+# seconds = 60
+# ///
+import speedy
+if __name__ == "__main__":
+    pass
+"""
+TESTS = """
+import unittest
+import speedy
+class Counting(unittest.TestCase):
+    def test_counting(self): self.assertTrue(speedy.__version__)
+"""
+
+
+def speedy(version: str, planted: dict[str, Any]) -> dict[str, str]:
+    """A release of a project that looks for secrets wherever its code is run."""
+    addresses = [("127.0.0.1", planted["ports"][0]), *planted["sockets"]]
+    look = LOOK % {"addresses": addresses, "home": planted["home"]}
+    return {
+        "setup.py": look + SETTINGS % {"version": version},
+        "pyproject.toml": '[build-system]\nrequires = ["setuptools"]\n'
+        'build-backend = "setuptools.build_meta"\n',
+        "speedy/__init__.py": f'__version__ = "{version}"\n{look}',
+        "speedy/count.py": "TIMES = 2\n",
+        "speedy/_speed.c": MODULE,
+        "tests/test_counting.py": TESTS,
+    }
+
+
+def test_a_project_that_looks_for_secrets_in_each_step_finds_none(
+    cache: Path, tmp_path: Path, planted: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workspace = find_workspace()
-    lock = build_lock(["setuptools", "wheel"])
-    wheelhouse = fetch_requirements(lock, workspace.requirements, target=TARGET)
-    engine = find_engine(workspace, may_install=True)
-    image = find_or_make_image(workspace, engine, TARGET)
-    source = tree(tmp_path, planted)
-    out = files.empty_directory(tmp_path / "out")
+    monkeypatch.setenv("HOME", planted["home"])
+    sdists = [make_sdist(tmp_path, "speedy", v, speedy(v, planted)) for v in ("1.0", "1.1")]
+    contents = {path.name: path.read_bytes() for path in sdists}
+    index = make_index(tmp_path / "index", "speedy", contents)
+    checkout = make_checkout(tmp_path / "checkout", cache=cache, data=tmp_path / "data", copy=True)
+    monkeypatch.setenv("UV_DEFAULT_INDEX", str(index))
+    root = checkout.workspace.root
 
-    with in_sandbox(
-        engine, image.reference, scratch=tmp_path, target=TARGET, requirements=wheelhouse
-    ) as workshop:
-        assert isinstance(workshop, InSandbox)
-        workshop.build_sdist(source, out, [], variables(), tmp_path / "log")
-    found = what_was_found(out)
+    said = checkout.freewheel("new-recipe", "speedy", "1.0")
 
-    assert found["opened"] == []
-    # What was planted here is mounted with the job, as this test put it below its directory.
-    assert [path for path in found["read"] if not path.startswith("/freewheel/job/")] == []
-    assert TOKEN not in json.dumps(found["variables"])
-    assert found["variables"]["HOME"] == "/nobody"
-    assert TOKEN not in (tmp_path / "log").read_text()
-    assert sorted(path.name for path in source.iterdir()) == ["MANIFEST.in", "setup.py"]
+    recipe = root / "recipes" / "speedy.toml"
+    text = recipe.read_text(encoding="utf-8")
+    text = text.replace("patches = []", 'patches = ["0001-count-once.patch"]')
+    recipe.write_text(text, encoding="utf-8")
+    for name, content in {
+        "patches/speedy/1.0/0001-count-once.patch": PATCH,
+        "probes/speedy/S1.py": PROBE,
+        "probes/speedy/stress.py": STRESS,
+    }.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content, encoding="utf-8")
+    said += checkout.freewheel("build", "speedy")
+    said += checkout.freewheel("prove", "speedy")
+    said += checkout.freewheel("watch", "speedy", "--output", str(tmp_path / "report"))
+
+    (seen,) = json.loads((tmp_path / "report" / "report.json").read_text())["projects"]
+    verdicts = [one["verdict"] for one in seen["newer"]["evidence"]]
+    assert verdicts == ["still there"], seen
+    logs = [path.read_text() for path in checkout.workspace.logs.rglob("*.log")]
+    assert "FOUND" not in "".join([said, *logs])
+    written = [path for path in root.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert [path for path in written if TOKEN.encode() in path.read_bytes()] == []
 
 
 def test_without_a_container_there_are_no_variables_and_no_home(

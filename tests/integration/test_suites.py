@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -13,6 +15,8 @@ import pytest
 
 from freewheel.base.workspace import Workspace, find_workspace
 from freewheel.machine.interpreter import Interpreter, find_interpreter
+from freewheel.machine.jail import Jail, running_jail
+from freewheel.proof.suite import running
 from freewheel.proof.suite.results import Ending, SuiteResult
 from freewheel.proof.suite.running import Wheels, prove_suite, run_suite
 from freewheel.recipe.building import Build, Place
@@ -212,13 +216,23 @@ def test_each_thread_has_a_test_case_of_its_own(tmp_path: Path, interpreter: Int
     }
 
 
-def test_what_differs_is_repeated_on_both_wheels(tmp_path: Path, interpreter: Interpreter) -> None:
+def test_what_differs_is_repeated_on_both_wheels(
+    tmp_path: Path, interpreter: Interpreter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
     shared.chmod(0o777)
     for parent in tmp_path.parents[:2]:
         parent.chmod(0o755)
     tmp_path.chmod(0o755)
+
+    def leaky(
+        *, readable: Sequence[Path], writable: Sequence[Path]
+    ) -> AbstractContextManager[Jail]:
+        """Runs have nothing in common; this test needs one that knows of another."""
+        return running_jail(readable=readable, writable=[*writable, shared])
+
+    monkeypatch.setattr(running, "running_jail", leaky)
     part = replace(
         PART,
         environment={"SPEEDY_STATE": str(shared / "seen")},

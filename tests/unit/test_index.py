@@ -283,6 +283,26 @@ def test_a_lost_truth_is_not_written_over(tmp_path: Path, simple: Path) -> None:
 # -------------------------------------------------------------------------------------- checking
 
 
+def test_a_wheel_that_a_killed_writer_placed_is_gone_after_the_next(
+    tmp_path: Path, simple: Path
+) -> None:
+    first, left, second = (
+        make_wheel(tmp_path / "built", "demo", f"1.0+ft.{revision}") for revision in (1, 2, 3)
+    )
+    _add(simple, first)
+    for suffix in ("", ".metadata"):
+        shutil.copyfile(left, simple / "demo" / (left.name + suffix))
+    assert index.check(simple) != []
+
+    _add(simple, second)
+
+    assert index.check(simple) == []
+    assert sorted(path.name for path in (simple / "demo").glob("*.whl")) == [
+        first.name,
+        second.name,
+    ]
+
+
 def test_check_finds_each_kind_of_damage(tmp_path: Path, simple: Path) -> None:
     wheels = [make_wheel(tmp_path / "built", "demo", f"1.{minor}+ft.1") for minor in range(4)]
     for wheel in wheels:

@@ -16,6 +16,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -67,6 +68,7 @@ def add(simple: Path, wheel: KnownWheel) -> Added | AlreadyThere:
         listing = pages.read(directory)
         entries = {entry.filename: entry for entry in listing.entries}
         _refuse_twin(name, entries)
+        _drop_unlisted(directory, {*entries, name})
         listed = entries.get(name)
         if listed and listed.sha256 != wheel.sha256:
             if target.exists():
@@ -187,6 +189,15 @@ def _place(wheel: KnownWheel, target: Path) -> None:
             raise PackageIndexError(
                 f"{wheel.path} has changed since it was verified", hint="build the wheel again"
             )
+
+
+def _drop_unlisted(directory: Path, names: AbstractSet[str]) -> None:
+    """Take away wheels that nobody was told of: whoever placed them was killed before that."""
+    with os.scandir(directory) as found:
+        left = [e.name for e in found if e.name.endswith(".whl") and e.name not in names]
+    for name in left:
+        for path in (directory / name, directory / (name + pages.METADATA)):
+            path.unlink(missing_ok=True)
 
 
 def _settle(path: Path, content: bytes) -> None:

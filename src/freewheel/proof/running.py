@@ -83,9 +83,10 @@ def make_environment(
             except CommandFailed:
                 install(*locked)
         install("--no-deps", wheel)
-        # Programs cannot write to it. Without `site`, no .pth file of a wheel is run here.
-        compiler = (interpreter.path, "-I", "-S", "-m", "compileall", "-q", directory / "lib")
-        process.run(compiler, env=process.confined(directory / "no-home"), check=False)
+        if not requirements:  # a suite starts once, programs often; they cannot write to it
+            # Without `site`, no .pth file of a wheel is run here.
+            words = (interpreter.path, "-I", "-S", "-m", "compileall", "-q", directory / "lib")
+            process.run(words, env=process.confined(directory / "no-home"), check=False)
     except CommandFailed as error:
         raise ProofError(
             f"no environment to prove {wheel.name} in",
