@@ -12,7 +12,7 @@ from freewheel.audit.verdicts import Verdict as AuditVerdict
 from freewheel.proof import programs
 from freewheel.proof.control import Verdict
 from freewheel.recipe import recipe
-from freewheel.recipe.suite import Parallel
+from freewheel.recipe.suite import Parallel, SuiteTable
 from freewheel.recipe.tables import Table
 
 ROOT = Path(__file__).parents[2]
@@ -38,11 +38,11 @@ def codes(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
 
 
-TABLES = {
+TABLES: dict[str, type[Table]] = {
     "project": recipe._ProjectTable,
     "build": recipe._BuildTable,
     'releases."X"': recipe._ReleaseTable,
-    "suite": recipe.SuiteTable,
+    "suite": SuiteTable,
     "parallel": Parallel,
 }
 
