@@ -15,7 +15,7 @@ from freewheel.base.workspace import Workspace
 from freewheel.build import buildinfo, index, pipeline
 from freewheel.build.job import Job
 from tests.unit.test_buildinfo import RECIPE, RELEASE
-from tests.unit.wheelmaker import as_verified, make_wheel
+from tests.unit.wheelmaker import as_verified, make_record, make_wheel
 
 NAMES = ("first", "second", "third")
 IMAGE = "local:1"
@@ -165,6 +165,6 @@ def test_what_the_index_refuses_replaces_nothing(workspace: Workspace, tmp_path:
     other = as_verified(make_wheel(tmp_path / "new", "first", "1.0+ft.1", members={"x.py": "1"}))
 
     with pytest.raises(PackageIndexError):
-        pipeline._place(workspace, other)
+        pipeline.hand_out(workspace, other, make_record(other.path))
 
     assert files.sha256(first.path) == first.sha256

@@ -105,20 +105,28 @@ def attach(simple: Path, project: str, wheel: Path, suffix: str) -> None:
     with _locked(simple, project):
         _settle(directory / source.name, source.read_bytes())
         if suffix == pages.PROVENANCE:
-            listing = pages.read(directory)
-            entries = tuple(
-                replace(e, provenance=True) if e.filename == wheel.name else e
-                for e in listing.entries
-            )
-            _write_pages(simple, project, replace(listing, entries=entries))
+            _name_provenance(simple, project, wheel.name, there=True)
 
 
-def detach(simple: Path, project: str, name: str) -> None:
-    """Take a file away that ``attach`` laid there, if it is there."""
-    path = simple / project_name(project) / name
-    if path.exists():
-        with _locked(simple, project):
-            path.unlink(missing_ok=True)
+def detach(simple: Path, project: str, wheel: str, suffix: str) -> None:
+    """Take a file away that ``attach`` laid beside that wheel, if it is there."""
+    directory = simple / project_name(project)
+    if not (directory / (wheel + suffix)).exists():
+        return
+    with _locked(simple, project):
+        if suffix == pages.PROVENANCE:
+            _name_provenance(simple, project, wheel, there=False)
+        (directory / (wheel + suffix)).unlink(missing_ok=True)
+
+
+def _name_provenance(simple: Path, project: str, wheel: str, *, there: bool) -> None:
+    """Say on the page whether a wheel has signed statements."""
+    listing = pages.read(simple / project_name(project))
+    entries = tuple(
+        replace(entry, provenance=there) if entry.filename == wheel else entry
+        for entry in listing.entries
+    )
+    _write_pages(simple, project, replace(listing, entries=entries))
 
 
 def yank(simple: Path, filename: str, *, reason: str | None) -> None:

@@ -254,11 +254,7 @@ def _finish(workspace: Workspace, ready: _Prepared, builder: Builder, board: Boa
         ready, builder, checked, commit=git.clean_commit(workspace.root), python=python
     )
     known_good = None if job.baseline else _judge(workspace, record)
-    with files.writing_to(workspace.baseline if job.baseline else workspace.wheels):
-        placed = _place(workspace, checked)
-        buildinfo.write_record(replace(record, wheel=placed.path))
-        if not job.baseline:
-            index.attach(workspace.simple, record.project, placed.path, buildinfo.SUFFIX)
+    placed = hand_out(workspace, checked, record)
     shutil.rmtree(ready.scratch)
     seconds = ready.seconds + time.monotonic() - started
     return Outcome(job=job, wheel=placed, known_good=known_good, seconds=seconds)
@@ -316,20 +312,27 @@ def _judge(workspace: Workspace, record: buildinfo.Record) -> known.Judgement:
     return known.judge(known.read(workspace.known_good), record, candidates=candidates)
 
 
-def _place(
-    workspace: Workspace, wheel: check.VerifiedWheel | check.BaselineWheel
+def hand_out(
+    workspace: Workspace,
+    wheel: check.VerifiedWheel | check.BaselineWheel,
+    record: buildinfo.Record,
 ) -> check.VerifiedWheel | check.BaselineWheel:
-    """The way out of quarantine.
+    """The way out of quarantine, together with the record; where both lie then.
 
     The index decides first: what it refuses does not replace the wheel in ``wheels/`` either.
     """
-    if isinstance(wheel, check.BaselineWheel):
-        target = workspace.baseline / wheel.path.name
-    else:
-        index.add(workspace.simple, wheel)
-        target = workspace.wheels / wheel.path.name
-    files.copy(wheel.path, target)
-    return wheel.moved_to(target)
+    baseline = isinstance(wheel, check.BaselineWheel)
+    directory = workspace.baseline if baseline else workspace.wheels
+    target = directory / wheel.path.name
+    with files.writing_to(directory):
+        if isinstance(wheel, check.VerifiedWheel):
+            index.add(workspace.simple, wheel)
+        files.copy(wheel.path, target)
+        placed = wheel.moved_to(target)
+        buildinfo.write_record(replace(record, wheel=target))
+        if not baseline:
+            index.attach(workspace.simple, record.project, target, buildinfo.SUFFIX)
+    return placed
 
 
 def _record(

@@ -190,7 +190,8 @@ def _expected(case: Case) -> Expected:
 def _withdraw(workspace: Workspace, case: Case) -> None:
     """Take the certificate away, from beside the wheel and from the static index."""
     certificate.withdraw(case.patched.path)
-    index.detach(workspace.simple, case.recipe.name, case.patched.path.name + certificate.SUFFIX)
+    name = case.patched.path.name
+    index.detach(workspace.simple, case.recipe.name, name, certificate.SUFFIX)
 
 
 def _others(
