@@ -93,16 +93,18 @@ def test_every_patch_in_the_limits_exists() -> None:
                 assert re.sub(r"^\d{4}-", "", name) in present, name
 
 
-def test_every_defect_in_the_table_of_crashes_has_a_probe_of_that_project() -> None:
+def test_the_table_of_crashes_names_defects_and_releases_that_have_them() -> None:
     found = list(rows(read("README.md"), "what you see"))
 
     assert found
     for _, projects, defects in found:
-        named = [name for name in re.findall(r"[a-z0-9]+", projects.lower()) if is_project(name)]
-        present = {path.stem for name in named for path in (ROOT / "probes" / name).glob("*.py")}
-        assert named, projects
-        for defect in re.findall(r"[A-Z]+\d+[A-Z]?", defects):
-            assert defect in present, defect
+        names = [name for name in re.findall(r"[a-z0-9]+", projects.lower()) if is_project(name)]
+        loaded = [programs.load_programs(ROOT / "probes", name) for name in names]
+        probes = {probe.defect: probe for one in loaded for probe in one.probes}
+        named = re.findall(r"[A-Z]+\d+[A-Z]?", defects)
+        assert set(named) <= set(probes), projects
+        for version in re.findall(r"\d+(?:\.\d+)+", projects):
+            assert any(version in probes[defect].releases for defect in named), (projects, version)
 
 
 def is_project(name: str) -> bool:
