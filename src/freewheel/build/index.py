@@ -200,7 +200,7 @@ def _place(wheel: KnownWheel, target: Path) -> None:
 
 
 def _drop_unlisted(directory: Path, names: AbstractSet[str]) -> None:
-    """Take away wheels that nobody was told of: whoever placed them was killed before that."""
+    """Take away wheels that no page lists: whoever placed them was killed before that."""
     with os.scandir(directory) as found:
         left = [e.name for e in found if e.name.endswith(".whl") and e.name not in names]
     for name in left:

@@ -114,7 +114,7 @@ def _gather(
     how: How,
     board: console.Board,
 ) -> tuple[list[Item], list[Filled], list[Absent]]:
-    """All wheels that can be had, those that were built to fill a gap, and what is absent."""
+    """All wheels that are available, those that were built to fill a gap, and what is absent."""
     entries = auditing.merged(given.distributions for given in inputs.givens)
     chosen = auditing.choose_all(workspace, entries, settings, board)
     missing = {c.locked.name for c in chosen.choices if c.wheel is None}

@@ -36,7 +36,7 @@ _LAYERS = 6  # times that packages are added for one distribution, at most
 class Item:
     """A wheel of the environment: a file here, and where an installer gets it from.
 
-    ``trust`` says how far it is to be trusted: proven, patched, public or filled.
+    ``trust`` says how far to trust it: proven, patched, public or filled.
     """
 
     project: str

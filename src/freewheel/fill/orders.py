@@ -1,4 +1,4 @@
-"""What is to be done about each distribution of a lock, from the audit's choice."""
+"""What to do about each distribution of a lock, from the audit's choice."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SDISTS = (".tar.gz", ".tgz")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """A wheel that is to be built from its sdist, as upstream published it.
+    """A wheel to build from its sdist, as upstream published it.
 
     ``target`` is a cibuildwheel build identifier, ``packages`` what the system has to have.
     """
@@ -41,7 +41,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Absent:
-    """A distribution that cannot be had, why, and what to do about it."""
+    """A distribution that is not available, why, and what to do about it."""
 
     project: str
     version: str

@@ -20,7 +20,7 @@ def limited_groups(name: str, limits: Mapping[str, int]) -> Iterator[tuple[Path,
     """Make a group of that name for each controller in ``limits``, and take them away.
 
     "memory" is in bytes, "pids" a number of processes and threads. Gives the files to which a
-    process writes ``0`` to become a member; none where this process may not make groups.
+    process writes ``0`` to become a member; none where this process cannot make groups.
     """
     made = []
     mounts, own = read_text("/proc/self/mounts"), read_text("/proc/self/cgroup")
