@@ -178,7 +178,7 @@ def why_no_jail() -> str:
         with tempfile.TemporaryDirectory(prefix=PREFIX) as name, _made() as jail:
             jail.run([_tool("env")], cwd=Path("/"), env=process.confined(Path(name)), timeout=60)
     except (MachineError, CommandFailed) as error:
-        return error.output.strip() or error.summary
+        return error.output.strip() or "; ".join([error.summary, *error.problems])
     return ""
 
 
@@ -199,8 +199,8 @@ def _made(*, readable: Sequence[Path] = (), writable: Sequence[Path] = ()) -> It
         shared.chmod(0o755)
         wanted = {
             "root": str(root),
-            "readable": [str(path) for path in readable],
-            "writable": [str(path) for path in (*writable, shared)],
+            "readable": [str(path.absolute()) for path in readable],
+            "writable": [str(path.absolute()) for path in (*writable, shared)],
             "processes": _PROCESSES,
         }
         log = Path(name) / "log"
@@ -227,9 +227,11 @@ def _first(running: process.Running) -> int:
         if running.returncode() is not None:
             break
         time.sleep(_LOOK)
-    said = [line.removeprefix("failed: ") for line in running.tail().splitlines()[1:]]
+    said = [line for line in running.tail().splitlines() if not line.startswith(("$ ", "first "))]
     raise MachineError(
-        "no jail could be made of namespaces", output="\n".join(said), hint="`nox -s doctor`"
+        "no jail could be made of namespaces",
+        problems=[line.removeprefix("failed: ") for line in said],
+        hint="docs/security.md says what a jail needs",
     )
 
 
