@@ -108,8 +108,8 @@ async def check(asyncpg, dsn):
                 one(asyncpg, dsn, name, how, steps=steps, problems=problems) for name in ways(None)
             ]
             await asyncio.gather(*cases)
-        if problems:
-            break
+            if problems:
+                return problems
     return problems
 
 

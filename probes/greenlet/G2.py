@@ -10,7 +10,7 @@
 # passes = "the calls return, and the `finally` block ran, in the greenlet's own thread"
 # fails-by = ["hang"]
 # runs = { baseline = 4, patched = 70 }
-# seconds = 6
+# seconds = 3
 # ///
 """G2: a greenlet dropped by another thread makes its own thread hang.
 
