@@ -39,6 +39,27 @@ def test_a_certified_wheel_is_the_wheel_and_when(tmp_path: Path) -> None:
     assert certificate.read(certificate.path_of(wheel.path)) == issued
 
 
+def test_what_lies_beside_a_wheel_is_the_certificate_or_why_it_does_not_hold(
+    tmp_path: Path,
+) -> None:
+    evidence = make_evidence(tmp_path)
+    wheel = evidence.patched.path
+    assert certificate.beside(wheel) == (None, [])
+
+    issued = certify(evidence)
+    assert certificate.beside(wheel) == (issued, [])
+
+    wheel.write_bytes(wheel.read_bytes() + b"?")
+    found, (wrong, *_) = certificate.beside(wheel)
+    assert found is None
+    assert "other bytes" in wrong
+
+    wheel.unlink()
+    found, wrong_now = certificate.beside(wheel)
+    assert found is None
+    assert wheel.name in wrong_now[0]
+
+
 def test_it_says_what_the_unpatched_build_did(tmp_path: Path) -> None:
     issued = certify(make_evidence(tmp_path, said="two threads got 7"))
     (defect,) = issued.defects

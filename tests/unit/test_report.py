@@ -205,7 +205,7 @@ def test_a_certificate_that_does_not_hold_is_a_reason(tmp_path: Path) -> None:
 
     text = plain(write(workspace, [RECIPE]).read_text("utf-8"))
 
-    assert "the certificate beside it does not hold: " in text
+    assert "its certificate does not hold: " in text
     assert "not certified" in text
 
 

@@ -12,7 +12,6 @@ from freewheel.audit.choosing import Candidate, Choice
 from freewheel.audit.downloads import Downloads, Failure
 from freewheel.base import differences, files, trouble
 from freewheel.base.console import Board
-from freewheel.base.errors import CertificateError
 from freewheel.base.workspace import Workspace
 from freewheel.build import pipeline
 from freewheel.build.check import BaselineWheel
@@ -87,18 +86,10 @@ def patched(
                 version=wheel.version,
                 path=wheel.path,
                 sha256=wheel.sha256,
-                trust="proven" if _is_proven(wheel.path) else "patched",
+                trust="proven" if certificate.beside(wheel.path)[0] else "patched",
             )
         )
     return items, absent
-
-
-def _is_proven(path: Path) -> bool:
-    try:
-        found = certificate.read(certificate.path_of(path))
-        return not certificate.problems_of(path, found)
-    except (CertificateError, OSError):
-        return False
 
 
 def public(

@@ -81,6 +81,24 @@ def read(path: Path) -> Certificate:
         ) from error
 
 
+def beside(wheel: Path) -> tuple[Certificate | None, list[str]]:
+    """The certificate that lies beside a wheel and holds, or all reasons why it does not hold.
+
+    Where there is no certificate, there are no reasons either.
+    """
+    path = path_of(wheel)
+    if not path.exists():
+        return None, []
+    try:
+        found = read(path)
+        wrong = problems_of(wheel, found)
+    except CertificateError as error:
+        return None, [error.summary, *error.problems]
+    except OSError as error:  # the wheel itself is gone
+        return None, [str(error)]
+    return (None, wrong) if wrong else (found, [])
+
+
 def all_certified(wheels: Iterable[tuple[KnownWheel, Expected]]) -> list[CertifiedWheel]:
     """Those wheels, if each one's certificate holds. Raises CertificateError for all at once."""
     found: list[CertifiedWheel] = []

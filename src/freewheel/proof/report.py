@@ -17,7 +17,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from packaging.version import Version
 
 from freewheel.base import files
-from freewheel.base.errors import CertificateError
 from freewheel.base.redaction import without_places
 from freewheel.base.workspace import Workspace
 from freewheel.build import buildinfo
@@ -63,8 +62,8 @@ def write(workspace: Workspace, recipes: Iterable[Recipe]) -> Path:
         recipe, release = built.get((record.project, record.version), (None, None))
         if recipe is None or release is None:
             continue
-        found = _certificate_of(record)
-        if isinstance(found, form.Certificate):
+        found, wrong = certificate.beside(record.wheel)
+        if found:
             certificates.append(found)
             continue
         reasons, defects = _why(workspace, recipe, release, record)
@@ -73,7 +72,7 @@ def write(workspace: Workspace, recipes: Iterable[Recipe]) -> Path:
                 name=record.wheel.name,
                 project=record.project,
                 version=record.version,
-                reasons=(*found, *reasons),
+                reasons=(*(f"its certificate does not hold: {one}" for one in wrong), *reasons),
                 defects=defects,
             )
         )
@@ -81,19 +80,6 @@ def write(workspace: Workspace, recipes: Iterable[Recipe]) -> Path:
     # What a crash printed may name directories of this machine.
     files.write_text(page, without_places(render(certificates, uncertified)))
     return page
-
-
-def _certificate_of(record: buildinfo.Record) -> form.Certificate | list[str]:
-    """The certificate beside the wheel, or why it does not hold; no reason where there is none."""
-    path = certificate.path_of(record.wheel)
-    if not path.exists():
-        return []
-    try:
-        found = certificate.read(path)
-        problems = certificate.problems_of(record.wheel, found)
-    except (CertificateError, OSError) as error:
-        problems = [str(error).splitlines()[0]]
-    return [f"the certificate beside it does not hold: {one}" for one in problems] or found
 
 
 def _why(

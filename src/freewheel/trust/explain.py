@@ -14,7 +14,7 @@ from typing import Any
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from freewheel.base import files
-from freewheel.base.errors import CertificateError, FreewheelError, VerifyError
+from freewheel.base.errors import FreewheelError, VerifyError
 from freewheel.base.members import ArchiveError
 from freewheel.base.wheel_archive import open_wheel
 from freewheel.base.workspace import find_workspace
@@ -51,7 +51,7 @@ def explain(path: Path, *, root: Path | None) -> list[str]:
     a file that cannot be read, and for a wheel that Freewheel has not made.
     """
     wheel = read(path)
-    certified = _certificate(path)
+    certified, _ = certificate.beside(path)  # `verify` reports why one does not hold
     return [
         *_identity(wheel),
         *_certified(certified),
@@ -173,15 +173,6 @@ def _identity(wheel: Explained) -> Iterator[str]:
     yield f"            {_first_hash(upstream)}"
     if wheel.report:
         yield f"  trouble?  {wheel.report}"
-
-
-def _certificate(path: Path) -> form.Certificate | None:
-    """The certificate beside the wheel; None where there is none, or it is not for these bytes."""
-    try:
-        found = certificate.read(certificate.path_of(path))
-    except CertificateError:
-        return None
-    return None if certificate.problems_of(path, found) else found
 
 
 def _certified(found: form.Certificate | None) -> Iterator[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from freewheel.base import files
-from freewheel.base.errors import AttestationError, CertificateError, VerifyError
+from freewheel.base.errors import AttestationError, VerifyError
 from freewheel.build import buildinfo, static_checks
 from freewheel.proof import certificate, form
 from freewheel.trust import provenance
@@ -68,14 +68,8 @@ def verify_file(path: Path) -> Verified:
         except AttestationError as error:
             told = "; ".join([error.summary, *error.problems])
             problems.append(f"FW303 {CHECKS['FW303']}: {told}")
-    certified: form.Certificate | None = None
-    if certificate.path_of(path).exists():
-        try:
-            certified = certificate.read(certificate.path_of(path))
-            told_wrong = certificate.problems_of(path, certified)
-        except CertificateError as error:
-            told_wrong = [error.summary, *error.problems]
-        problems += [f"FW304 {CHECKS['FW304']}: {problem}" for problem in told_wrong]
+    certified, wrong = certificate.beside(path)
+    problems += [f"FW304 {CHECKS['FW304']}: {problem}" for problem in wrong]
     if problems or record is None:
         raise VerifyError(
             f"{path.name} is not what it should be",
