@@ -105,7 +105,7 @@ def unit(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the unit tests, then real builds, probes, installs and servers; words go to pytest."""
     install(session, DEVELOPMENT)
-    run(session, "pytest", *session.posargs)
+    run(session, "pytest", "--durations=25", *session.posargs)
 
 
 @nox.session
