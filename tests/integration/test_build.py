@@ -75,14 +75,22 @@ def test_a_second_build_does_no_work(built: Builder) -> None:
     assert record.wheel.stat().st_mtime_ns == before
 
 
-def test_a_wheel_that_was_changed_is_built_again(mine: Checkout) -> None:
+def test_a_wheel_that_was_changed_is_built_again_and_the_compiler_cache_changes_no_byte(
+    mine: Checkout,
+) -> None:
     record = mine.patched("httptools")
-    record.wheel.write_bytes(record.wheel.read_bytes()[:-1] + b"?")
+    kept = mine.workspace.cache / "compiled"
 
-    said = mine.freewheel("build", "httptools")
+    def build_again() -> set[Path]:
+        record.wheel.write_bytes(record.wheel.read_bytes()[:-1] + b"?")
+        said = mine.freewheel("build", "httptools", "--compiler-cache")
+        assert "changed: the wheel itself" in said
+        assert files.sha256(record.wheel) == record.sha256
+        return {path for path in kept.glob("httptools-*/**/*") if path.is_file()}
 
-    assert "changed: the wheel itself" in said
-    assert files.sha256(record.wheel) == record.sha256
+    compiled = build_again()
+    assert compiled
+    assert build_again() == compiled  # nothing had to be compiled
 
 
 @pytest.fixture

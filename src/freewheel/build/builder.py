@@ -12,7 +12,7 @@ from freewheel.base.workspace import Workspace
 from freewheel.build import libraries, wheel
 from freewheel.build.grafts import Grafted, find_grafts
 from freewheel.build.job import Job
-from freewheel.machine import layer
+from freewheel.machine import compiler_cache, layer
 from freewheel.machine.engine import find_engine, remove_leftovers
 from freewheel.machine.image import BuilderImage, find_or_make_image, native_builder
 from freewheel.machine.interpreter import Interpreter, find_interpreter
@@ -73,15 +73,19 @@ def layered(base: str, job: Job) -> str:
 
 
 def with_layers(workspace: Workspace, job: Job, builder: Builder, board: Board) -> Builder:
-    """The builder with the system packages that the recipe names, and the libraries it builds."""
+    """The builder with the system packages that the recipe names, and the libraries it builds.
+
+    A compiler cache is added where the job wants one.
+    """
     packages, built = job.recipe.build.system_packages, job.recipe.build.libraries
-    if not (packages or built):
+    if not (packages or built or job.compiler_cache):
         return builder
     if builder.container is None:
         key = "system-packages" if packages else "libraries"
         raise BuildError(
-            f"{job.title}: build.{key} needs a container",
-            hint=f"exclude {job.target} in {job.recipe.path.name}",
+            f"{job.title}: {f'build.{key}' if packages or built else '--compiler-cache'} needs a "
+            "container",
+            hint=f"exclude {job.target} in {job.recipe.path.name}, or build without the cache",
         )
     engine, image = builder.container.engine, builder.image
     if packages:
@@ -90,5 +94,8 @@ def with_layers(workspace: Workspace, job: Job, builder: Builder, board: Board) 
     if built:
         with board.stage(job.title, "libraries"):
             image = libraries.find_or_make(workspace, engine, image, built)
-    container = wheel.Container(engine=engine, image=image)
+    compilers = None
+    if job.compiler_cache:
+        compilers = compiler_cache.prepare(workspace, image, job.recipe.name, job.target)
+    container = wheel.Container(engine=engine, image=image, compilers=compilers)
     return Builder(container=container, image=image, interpreter=None)

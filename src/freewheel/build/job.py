@@ -10,12 +10,16 @@ from freewheel.recipe.recipe import Recipe, Release
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One wheel that is wanted: a release of a recipe, patched or as a baseline."""
+    """One wheel that is wanted: a release of a recipe, patched or as a baseline.
+
+    With ``compiler_cache``, what was compiled before is not compiled again.
+    """
 
     recipe: Recipe
     release: Release
     baseline: bool
     target: str
+    compiler_cache: bool = False
 
     @property
     def version(self) -> str:

@@ -13,6 +13,7 @@ from freewheel.base import files, process
 from freewheel.base.errors import BuildError, CommandFailed
 from freewheel.build import source
 from freewheel.build.sdist import Sdist
+from freewheel.machine.compiler_cache import CompilerCache
 from freewheel.machine.engine import Engine
 from freewheel.machine.image import BuilderImage
 from freewheel.recipe.building import Build
@@ -43,6 +44,7 @@ class Container:
 
     engine: Engine
     image: BuilderImage
+    compilers: CompilerCache | None = None
 
 
 def host_target(recipe: Recipe, release: Release, wanted: str | Python = DEFAULT) -> str:
@@ -223,6 +225,7 @@ def cibuildwheel_config(
         *engine.create_args,
         "--network=none",
         f"--volume={requirements}:{_REQUIREMENTS}:ro",
+        *(container.compilers.create_args if container.compilers else ()),
     )
     # A JSON string is a TOML basic string.
     name = json.dumps(engine.name)
@@ -236,7 +239,10 @@ def cibuildwheel_config(
             f"container-engine = {{ name = {name}, create-args = [{arguments}], {no_mount} }}",
             *_settings(build),
         ],
-        _container_environment(sdist, build),
+        {
+            **_container_environment(sdist, build),
+            **(container.compilers.variables if container.compilers else {}),
+        },
     )
 
 

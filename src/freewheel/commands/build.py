@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import click
 
@@ -22,11 +23,15 @@ from freewheel.trust import reproduce
 )
 @selection.options(targets=True)
 @click.option("--baseline", is_flag=True, help="Without patches, into wheels/baseline/.")
-def build(choice: selection.Choice, *, baseline: bool) -> int:
+@click.option(
+    "--compiler-cache", is_flag=True, help="Compile nothing that was compiled before; same bytes."
+)
+def build(choice: selection.Choice, *, baseline: bool, compiler_cache: bool) -> int:
     """Build the wheels of PROJECTS (all recipes when none is named)."""
     started = time.monotonic()
     workspace = find_workspace()
-    jobs = selection.plan(workspace, choice, baseline=baseline)
+    planned = selection.plan(workspace, choice, baseline=baseline)
+    jobs = [replace(job, compiler_cache=compiler_cache) for job in planned]
     with console.Board() as board:
         outcomes = pipeline.build(workspace, jobs, board)
     for outcome in outcomes:

@@ -20,6 +20,8 @@ from freewheel.base.workspace import PINS, Workspace
 from freewheel.machine.requirements import BUILD_REQUIREMENTS, SUITE_REQUIREMENTS, read_lock
 from freewheel.recipe.recipe import Recipe, load_recipes
 
+# From what stands below their entries, the part that one recipe needs is chosen.
+_WITH_NEEDS = (BUILD_REQUIREMENTS, SUITE_REQUIREMENTS)
 _PIN = re.compile(r"^(?P<name>[a-z0-9._-]+)==(?P<version>[^ ;\\]+)", re.MULTILINE)
 
 
@@ -130,7 +132,8 @@ def _resolve(lock: Lock, scratch: Path, *, upgrade: bool) -> str:
             [
                 *(find_uv_bin(), "pip", "compile", "--quiet", "--universal"),
                 *("--python-version=3.11", "--generate-hashes", "--no-emit-index-url"),
-                *("--no-header", "--no-annotate", f"--output-file={output}"),
+                *("--no-header", f"--output-file={output}"),
+                *(() if lock.path in _WITH_NEEDS else ("--no-annotate",)),
                 *(["--upgrade"] if upgrade else []),
                 *(f"--group={group}" for group in lock.groups),
                 *([f"--constraint={constraint}"] if constraint else []),
