@@ -28,11 +28,14 @@ Shows:      nothing is left to luck. One thread asks a new pool for its connecti
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
 
 from sqlalchemy import StaticPool, create_engine
 
 WRONG_ANSWER = 3  # docs/probes.md
-A_MOMENT = 0.2  # seconds for a thread that may wait for the other
+TASKS = Path("/proc/self/task")
+# How often a thread must be seen asleep, and how many seconds apart, until it counts as waiting.
+LOOKS, A_MOMENT = (3 if TASKS.exists() else 50), 0.001
 
 
 def interleave(first, second, place, where, *, opcodes=False):
@@ -41,7 +44,7 @@ def interleave(first, second, place, where, *, opcodes=False):
     Places are counted: lines, or instructions, of the functions that `where` is true for. Should
     `second` wait for `first`, that goes on. Return whether `first` has got to the place.
     """
-    held, go, left = threading.Event(), threading.Event(), [place]
+    held, go, left, other_is = threading.Event(), threading.Event(), [place], []
 
     def trace(frame, event, _):
         if not where(frame.f_code):
@@ -62,15 +65,37 @@ def interleave(first, second, place, where, *, opcodes=False):
             sys.settrace(None)
             held.set()
 
+    def named():
+        other_is.append(threading.get_native_id())
+        second()
+
     with ThreadPoolExecutor(2) as pool:
         one = pool.submit(traced)
         held.wait()
-        other = pool.submit(second)
-        wait([other], A_MOMENT)
+        other = pool.submit(named)
+        until_it_waits(other, other_is)
         go.set()
         one.result()
         other.result()
     return left[0] <= 0
+
+
+def until_it_waits(future, thread):
+    """Wait until a thread is through, or waits for the other: it is asleep whenever looked at."""
+    looks, before = 0, None
+    while looks < LOOKS and not wait([future], A_MOMENT).done:
+        now = times_asleep(thread[0]) if thread else None
+        looks = looks + 1 if now is not None and now == before else 0
+        before = now
+
+
+def times_asleep(thread):
+    """How often a thread has gone to sleep, as Linux says, if it is asleep now; else None."""
+    if not TASKS.exists():
+        return 0
+    lines = Path(TASKS, str(thread), "status").read_text().splitlines()
+    says = dict(line.split(":", 1) for line in lines)
+    return says["voluntary_ctxt_switches"] if "sleeping" in says["State"] else None
 
 
 def of_pools(code):
