@@ -24,15 +24,18 @@ import itertools
 import pickle
 import tempfile
 import threading
+from operator import is_
 from pathlib import Path
 
 import sqlalchemy as package
 from load import expect
 from sqlalchemy import (
     ForeignKey,
+    Integer,
     QueuePool,
     StaticPool,
     String,
+    TypeDecorator,
     bindparam,
     create_engine,
     event,
@@ -40,6 +43,7 @@ from sqlalchemy import (
     inspect,
     select,
     text,
+    type_coerce,
     update,
 )
 from sqlalchemy.orm import (
@@ -59,6 +63,7 @@ PACKAGE = package
 # block would leak thousands.
 SLACK = {"blocks of memory": 2000}
 INVOICES, ITEMS = 5, 3
+ANY_THREAD = {"connect_args": {"check_same_thread": False}}
 
 
 class Base(DeclarativeBase):
@@ -80,6 +85,18 @@ class Item(Base):
     invoice: Mapped[Invoice] = relationship(back_populates="items")
 
 
+class Doubled(TypeDecorator):
+    """A type of an application's own."""
+
+    impl, cache_ok = Integer, True
+
+    def process_bind_param(self, value, dialect):
+        return value + 1
+
+    def process_result_value(self, value, dialect):
+        return 2 * value
+
+
 # What is shared: made anew from time to time, so that it is used for the first time again.
 class Shared:
     def __init__(self):
@@ -90,6 +107,11 @@ class Shared:
         table = Invoice.__table__
         self.numbers = select(table.c.id).where(table.c.tenant == bindparam("tenant"))
         self.by_number = select(Invoice.id).where(Invoice.tenant == bindparam("tenant"))
+        # Its first connection, its dialect and its caches of types are for all threads at once.
+        self.engine = create_engine(
+            "sqlite://", poolclass=QueuePool, pool_pre_ping=True, pool_recycle=1, **ANY_THREAD
+        )
+        self.typed = select(type_coerce(bindparam("number"), Doubled()).label("twice"))
 
 
 shared = Shared()
@@ -104,9 +126,6 @@ def prepare():
         f"sqlite:///{path}", pool_size=4, max_overflow=-1, connect_args={"timeout": 60}
     )
     Base.metadata.create_all(engine)
-    # Open: threads that use this for the first time at once can end in a RecursionError, because
-    # what it loads is taken for loaded before it is. docs/limits.md says so; no patch fixes it.
-    asyncio.run(greenlet_spawn(str))
 
 
 def meanwhile():
@@ -212,10 +231,51 @@ def a_pool(worker):
     return 1
 
 
+def a_new_engine(worker):
+    """Its pool is disposed of, and its connections are invalidated, while others use it."""
+    new, number = shared.engine, worker.random.randrange(9)
+    with new.connect() as connection:
+        row = connection.execute(shared.typed, {"number": number}).one()
+        answers = (row.twice, row[0], row._mapping["twice"])  # noqa: SLF001  it is public
+        expect("a type's answer", (2 * number + 2,) * 3, answers)
+        if number == 0:
+            connection.invalidate()
+    if number == 1:
+        new.dispose()
+    elif number == 2:
+        new.clear_compiled_cache()
+    return 1
+
+
+def listeners(worker):
+    """A tracer comes and goes while others fire the same events."""
+    new, calls = shared.engine, []
+
+    def trace(*args):
+        calls.append(threading.get_ident())
+
+    event.listen(new, "before_cursor_execute", trace)
+    with new.connect() as connection:
+        expect("an answer", 1, connection.scalar(text("SELECT 1")))
+    event.remove(new, "before_cursor_execute", trace)
+    expect("own calls of a tracer", 1, calls.count(threading.get_ident()))
+    return 1
+
+
+def again(worker):
+    """Objects that refer to each other are garbage, collected in any thread, and loaded again."""
+    me = tenant()
+    statement = shared.invoices.where(Invoice.tenant == me).options(joinedload(Invoice.items))
+    with Session(engine) as session:
+        for _ in range(3):
+            rows = session.scalars(statement).unique().all()
+            there = [session.get(Invoice, row.id) for row in rows]
+            expect("one object of each row", [True] * INVOICES, [*map(is_, rows, there)])
+    return 3
+
+
 def in_memory(worker):
-    own = create_engine(
-        "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
-    )
+    own = create_engine("sqlite://", poolclass=StaticPool, **ANY_THREAD)
     with own.begin() as connection:
         connection.execute(text("CREATE TABLE t (x)"))
         connection.execute(text("INSERT INTO t VALUES (7)"))
@@ -275,6 +335,9 @@ KINDS = [
     loads,
     a_change,
     a_pool,
+    a_new_engine,
+    listeners,
+    again,
     in_memory,
     a_mapping,
     a_pickle,
