@@ -43,8 +43,8 @@ def main() -> int:
                 place = scratch / stack.name
                 made = install(stack, workspace, interpreter, place, upstream=options.upstream)
                 versions = installed(made)
-                three = ", ".join(f"{name} {versions[name]}" for name in stack.releases)
-                console.say(f"{stack.name}: {three}, SQLAlchemy {versions['sqlalchemy']}")
+                ours = ", ".join(f"{name} {versions[name]}" for name in stack.releases)
+                console.say(f"{stack.name}: {ours}")
                 logs = files.empty_directory(workspace.logs / "application" / stack.name)
                 outcome = soak(stack, made, logs, seconds=options.seconds)
                 show(outcome)

@@ -21,9 +21,9 @@ _STACKS = Path(__file__).with_name("stacks")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
-    """Releases of our three projects, a lock of everything else, and what its users set.
+    """Releases of our four projects, a lock of everything else, and what its users set.
 
-    ``unpublished`` are those of the three that have no public wheel for cp314t in that release.
+    ``unpublished`` are those of the four that have no public wheel for cp314t in that release.
     ``pythons`` are the interpreters that its releases are built for.
     The lock of the rest names neither an index nor our wheels, whose digests change with each
     patch: ``ours`` pins those when they are installed, as ``wheels/requirements.txt`` does.
@@ -37,24 +37,34 @@ class Stack:
 
     @property
     def lock(self) -> Path:
-        """Versions and hashes of everything but our three."""
+        """Versions and hashes of everything but our four."""
         return _STACKS / f"{self.name}.txt"
 
     @property
     def upstream_lock(self) -> Path:
-        """Versions and hashes of our three as the public index has them."""
+        """Versions and hashes of our four as the public index has them."""
         return _STACKS / f"{self.name}-upstream.txt"
 
 
 STACKS = (
     Stack(
         name="newest",
-        releases={"asyncpg": "0.32.0", "greenlet": "3.5.6", "httptools": "0.9.0"},
+        releases={
+            "asyncpg": "0.32.0",
+            "greenlet": "3.5.6",
+            "httptools": "0.9.0",
+            "sqlalchemy": "2.1.9",
+        },
     ),
     Stack(
         name="pinned",
-        releases={"asyncpg": "0.31.0", "greenlet": "3.3.1", "httptools": "0.7.1"},
-        # SQLAlchemy 2.0's compiled modules have not declared that they can do without the GIL.
+        releases={
+            "asyncpg": "0.31.0",
+            "greenlet": "3.3.1",
+            "httptools": "0.7.1",
+            "sqlalchemy": "2.0.58",
+        },
+        # The module of the public httptools has not declared that it can do without the GIL.
         variables={"PYTHON_GIL": "0"},
         unpublished=("httptools",),
         pythons=(DEFAULT,),
@@ -99,7 +109,7 @@ def install(
     """Make an environment of the stack in ``directory``; its interpreter.
 
     Ours come from the private index alone and everything else from the user's own, all by hash.
-    With ``upstream`` the three are the public wheels. Raises FetchError.
+    With ``upstream`` the four are the public wheels. Raises FetchError.
     """
     files.empty_directory(directory)
     environment = directory / "environment"

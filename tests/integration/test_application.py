@@ -10,33 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from freewheel.base import process
 from freewheel.machine.interpreter import Interpreter
 from tests.application.soak import soak
 from tests.application.stacks import STACKS, install, installed
-from tests.integration.conftest import ROOT, Builder
+from tests.integration.conftest import Builder
 
 pytestmark = pytest.mark.integration
 
-APPLICATION = ROOT / "tests" / "application"
 _ATTEMPTS = 6  # of 10 seconds at most; it crashes at its first statements, where it does
-# Keys are those of SQLAlchemy itself, kept for a statement and dropped by what is derived from it;
-# the function that keeps one was not given a name, for which all threads would be stopped.
-_KEYS = """
-from sqlalchemy import select
-from sqlalchemy.sql.cache_key import HasCacheKey
-from ledger.models import Entry
-from ledger import database
-statement = select(Entry).where(Entry.id == 1)
-key = statement._generate_cache_key()
-assert key.key == HasCacheKey._generate_cache_key(statement).key
-kept = vars(statement)["_generate_cache_key"]
-assert kept() is key and statement._generate_cache_key() is key
-assert kept.__name__ == "<lambda>", kept
-derived = statement.limit(1)
-assert "_generate_cache_key" not in vars(derived)
-assert derived._generate_cache_key().key != key.key
-"""
 _CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE}
 
 
@@ -51,8 +32,6 @@ def test_the_application_survives_on_our_wheels(
     versions = installed(python)
     for project, release in stack.releases.items():
         assert versions[project].startswith(f"{release}+ft.")
-
-    process.run([python, "-c", _KEYS], cwd=APPLICATION)
 
     outcome = soak(stack, python, tmp_path, seconds=15)
 

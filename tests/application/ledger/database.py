@@ -15,11 +15,8 @@ from sqlalchemy.ext.asyncio import (
 )
 
 from .models import Account, Base, Entry
-from .statements import keep_threads_running
 
 _SHUT_DOWN = "57P01"  # what PostgreSQL tells a client whose connection it is told to end
-
-keep_threads_running()
 
 
 class _Local(threading.local):
