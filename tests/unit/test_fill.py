@@ -262,7 +262,7 @@ def test_a_failure_is_kept_until_its_sdist_changes(tmp_path: Path) -> None:
 def filled(tmp_path: Path) -> Workspace:
     """A checkout with one filled wheel, eggs 1.0."""
     workspace = Workspace(root=tmp_path, cache=tmp_path / "cache", data=tmp_path / "data")
-    wheel = make_wheel(shelf.directory(workspace), "eggs", "1.0")
+    wheel = make_wheel(workspace.filled, "eggs", "1.0")
     buildinfo.write_record(
         buildinfo.Record(
             wheel=wheel,

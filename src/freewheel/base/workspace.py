@@ -46,6 +46,11 @@ class Workspace:
         return self.wheels / "baseline"
 
     @property
+    def filled(self) -> Path:
+        """Unproven wheels that fill the gaps of a lock."""
+        return self.wheels / "filled"
+
+    @property
     def known_good(self) -> Path:
         """The lock of known-good wheels; tracked, unlike the rest of ``wheels/``."""
         return self.wheels / "known-good.json"

@@ -90,7 +90,7 @@ def fill(
         )
     with console.Board() as board:
         items, results, absent = _gather(workspace, inputs, settings, how, board)
-        made = place or shelf.directory(workspace) / "environment"
+        made = place or workspace.filled / "environment"
         interpreter = find_interpreter(workspace, target.interpreter)
         environment.make(items, made, interpreter)
         found = environment.audit(workspace, made, settings, board)
@@ -99,10 +99,10 @@ def fill(
         "freewheel": workspace.simple.as_uri() + "/",
     }
     python_range = f"=={target.interpreter.version}.*"
-    environment.write_files(shelf.directory(workspace), items, indexes, python_range)
+    environment.write_files(workspace.filled, items, indexes, python_range)
     _show(items, results, absent, found)
     console.say(f"environment: {made}")
-    console.say(f"for pip, uv and PEP 751: {shelf.directory(workspace)}/")
+    console.say(f"for pip, uv and PEP 751: {workspace.filled}/")
     console.say(environment.summary(found))
     return _ABSENT if absent else 0
 

@@ -35,12 +35,12 @@ def write_files(
     )
 
 
-def _requirements(items: Iterable[Item], indexes: dict[str, str]) -> Iterator[str]:
+def _requirements(items: Sequence[Item], indexes: dict[str, str]) -> Iterator[str]:
     yield "# Every distribution with the digest of its one file, so that nothing else can come:\n"
     yield f"#   pip install --require-hashes --no-deps -r {REQUIREMENTS}\n"
     yield f"#   uv pip install --require-hashes --no-deps -r {REQUIREMENTS}\n"
-    for url in indexes.values():
-        yield f"--extra-index-url {url}\n"
+    for name in dict.fromkeys(_INDEXES[i.trust] for i in _ordered(items) if i.trust in _INDEXES):
+        yield f"--extra-index-url {indexes[name]}\n"
     for item in _ordered(items):
         yield f"{item.project}=={item.version} --hash=sha256:{item.sha256}  # {item.trust}\n"
 

@@ -68,20 +68,15 @@ class _Failure(BaseModel):
     lacks_packages: bool
 
 
-def directory(workspace: Workspace) -> Path:
-    """Where the filled wheels are."""
-    return workspace.wheels / "filled"
-
-
 def simple(workspace: Workspace) -> Path:
     """The index of the filled wheels."""
-    return directory(workspace) / "simple"
+    return workspace.filled / "simple"
 
 
 def find(workspace: Workspace, order: Order) -> Filled | None:
     """The wheel of an earlier run, if it was made of the same inputs."""
     record = buildinfo.find_record(
-        directory(workspace), project=order.project, version=order.version, target=order.target
+        workspace.filled, project=order.project, version=order.version, target=order.target
     )
     lock = recorded_lock(workspace, order)
     if record is None or lock is None:
@@ -146,7 +141,7 @@ def recorded_lock(workspace: Workspace, order: Order) -> str | None:
 def place(workspace: Workspace, order: Order, made: Made, builder: Builder) -> Filled:
     """Mark the wheel as unproven, and put it into wheels/filled/ and its index."""
     wheel = marked(workspace, order, made, builder)
-    target = directory(workspace) / wheel.name
+    target = workspace.filled / wheel.name
     digest = files.sha256(wheel)
     files.write_text(_lock_path(workspace, order), made.lock)
     files.copy(wheel, target)
@@ -196,7 +191,7 @@ def marked(workspace: Workspace, order: Order, made: Made, builder: Builder) -> 
 
 def records(workspace: Workspace) -> list[buildinfo.Record]:
     """The records of all filled wheels."""
-    return buildinfo.read_records(directory(workspace))
+    return buildinfo.read_records(workspace.filled)
 
 
 def named(
@@ -255,11 +250,11 @@ def _forget_other_bytes(workspace: Workspace, wheel: check.KnownWheel) -> None:
 
 
 def _failure_path(workspace: Workspace, order: Order) -> Path:
-    return directory(workspace) / "not-built" / f"{order.slug}.json"
+    return workspace.filled / "not-built" / f"{order.slug}.json"
 
 
 def _lock_path(workspace: Workspace, order: Order) -> Path:
-    return directory(workspace) / "requirements" / f"{order.slug}.txt"
+    return workspace.filled / "requirements" / f"{order.slug}.txt"
 
 
 def _inputs(order: Order, lock: str) -> dict[str, str]:

@@ -76,6 +76,15 @@ def write(workspace: Workspace, recipes: Iterable[Recipe]) -> Path:
                 defects=defects,
             )
         )
+    uncertified += [
+        Uncertified(
+            name=record.wheel.name,
+            project=record.project,
+            version=record.version,
+            reasons=(f"unproven: {record.details.get('unproven', 'it fills the gap of a lock')}",),
+        )
+        for record in buildinfo.read_records(workspace.filled)
+    ]
     page = workspace.report / "index.html"
     # What a crash printed may name directories of this machine.
     files.write_text(page, without_places(render(certificates, uncertified)))
