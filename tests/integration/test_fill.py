@@ -31,13 +31,14 @@ static struct PyModuleDef definition = {{PyModuleDef_HEAD_INIT, "{name}", NULL, 
 PyMODINIT_FUNC PyInit_{name}(void) {{ return PyModuleDef_Init(&definition); }}
 """
 HARM = """
-import os
+import os, time
 try:
     open("/freewheel/job/setup.py", "w")
 except OSError:
     pass
 while True:
-    os.fork()
+    if os.fork() == 0:
+        time.sleep(600)
 """
 
 

@@ -121,7 +121,7 @@ def _gather(
     declared = Declared(workspace, settings.target)
     plan = orders.plan(chosen.choices, chosen.index.ask(missing), declared, settings.target)
     ours, lost = filling.patched(workspace, plan, str(settings.target), board)
-    public, unfetched = filling.public(plan.public, chosen.downloads, board)
+    public, unfetched = filling.public(plan, chosen.index, chosen.downloads, board)
     results = filling.fill(workspace, plan.orders, chosen.downloads, how, board)
     filled = [result for result in results if isinstance(result, Filled)]
     unbuilt = [result for result in results if isinstance(result, Absent)]

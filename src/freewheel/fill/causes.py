@@ -32,6 +32,7 @@ class Cause:
 def explain(output: str, project: str, version: str) -> Cause:
     """The cause in what a build printed; where no rule fits, the last line that speaks of one."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith("$ ")]  # the commands themselves
     recipe = f"write a recipe: `nox -s freewheel -- new-recipe {project} {version}`"
     for pattern, make in _RULES:
         for line in lines:
@@ -125,6 +126,13 @@ def _rules() -> Iterator[tuple[re.Pattern[str], Callable[[Sequence[str], str], C
             "read its setup.py before you build it anywhere else",
         ),
     )
+    yield re.compile(r"can't find Rust compiler|[Cc]argo\b.*not (?:found|installed)"), rust
+    yield re.compile(r"Rust (?:toolchain )?(?:is )?not found|Rust not found"), rust
+    yield (
+        re.compile(r"No such file or directory: '(?:cargo|rustc)'|Failed to (?:run|find) `?cargo"),
+        rust,
+    )
+    yield re.compile(r"puccinialin|rustup"), rust
     yield (
         re.compile(
             r"(?:Could not resolve host:? |Failed to resolve '|host=')([\w.-]+)"
@@ -136,13 +144,6 @@ def _rules() -> Iterator[tuple[re.Pattern[str], Callable[[Sequence[str], str], C
             "build.environment that makes it use the system's",
         ),
     )
-    yield re.compile(r"can't find Rust compiler|[Cc]argo\b.*not (?:found|installed)"), rust
-    yield re.compile(r"Rust (?:toolchain )?(?:is )?not found|Rust not found"), rust
-    yield (
-        re.compile(r"No such file or directory: '(?:cargo|rustc)'|Failed to (?:run|find) `?cargo"),
-        rust,
-    )
-    yield re.compile(r"puccinialin|rustup"), rust
     yield re.compile(r"fatal error: ([\w./+-]+): No such file or directory"), header
     yield (
         re.compile(r"cannot find -l([\w+.-]+)"),

@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from freewheel.audit.choosing import Candidate, Choice
+from freewheel.audit.available import Offers
+from freewheel.audit.choosing import Candidate
 from freewheel.audit.downloads import Downloads, Failure
 from freewheel.base import differences, files, trouble
 from freewheel.base.console import Board
@@ -93,11 +94,20 @@ def patched(
 
 
 def public(
-    wheels: Sequence[tuple[Choice, Candidate]], downloads: Downloads, board: Board
+    plan: Plan, index: Offers, downloads: Downloads, board: Board
 ) -> tuple[list[Item], list[Absent]]:
-    """The wheels that an index has, downloaded and their digests checked."""
+    """The wheels that an index has, downloaded and their digests checked.
+
+    A lock's own URLs are of the index that it was made with, so the one that is set up here comes
+    first.
+    """
     items: list[Item] = []
     absent: list[Absent] = []
+    answers = index.ask(choice.locked.name for choice, _ in plan.public)
+    wheels = [
+        (choice, candidate.also_from(answers[choice.locked.name].offers))
+        for choice, candidate in plan.public
+    ]
     with board.counted("public wheels", len(wheels)) as advance:
 
         def bring(candidate: Candidate) -> Path | Failure:

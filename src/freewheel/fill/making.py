@@ -45,9 +45,11 @@ from freewheel.upkeep.sdist_facts import look_at
 
 _PATIENCE = 1800.0  # seconds for one build
 _HOOK_PATIENCE = 300.0
-_PROCESSES = 1024  # processes and threads of one build
+_PROCESSES = 256  # processes and threads of one build: one that forks without end ends soon
 _JOB, _REQUIREMENTS = "/freewheel/job", "/freewheel/requirements"
+_PROGRAM = "/freewheel/hook.py"
 _OFFLINE = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": _REQUIREMENTS}
+_KILLED = (-9, 125, 137)  # by somebody else, or the engine itself failed
 _LABEL = "freewheel.fill"
 _UNWANTED = re.compile(r"CIBW_|PYTHONPATH$").match  # would win over the configuration
 _MARK = "FREEWHEEL-REQUIRES "
@@ -186,6 +188,8 @@ def _explained(order: Order, log: Path) -> Iterator[None]:
             if wanted != order:
                 raise Lacking(order, found.cause, found.remedy, wanted) from error
         passing = "no end after" in said or "No space left" in said
+        if isinstance(error, CommandFailed) and error.returncode in _KILLED:
+            passing = True
         raise NotBuilt(order, found.cause, found.remedy, passing=passing) from error
 
 
@@ -226,7 +230,7 @@ def _requirements(
     with _sandbox(builder, tree, wheelhouse) as sandbox:
         python = f"{python_of(order.target).prefix}/bin/python"
         done = sandbox.run(
-            (python, "-c", _HOOK, _JOB), variables=_OFFLINE, timeout=_HOOK_PATIENCE, log=log
+            (python, _PROGRAM, _JOB), variables=_OFFLINE, timeout=_HOOK_PATIENCE, log=log
         )
     line = next(line for line in done.stdout.splitlines()[::-1] if line.startswith(_MARK))
     more = json.loads(line.removeprefix(_MARK))
@@ -289,8 +293,15 @@ class _Job:
 
 @contextmanager
 def _sandbox(builder: Builder, tree: Path, wheelhouse: Path) -> Iterator[Sandbox]:
-    mounts = (Mount(source=tree, target=_JOB), Mount(source=wheelhouse, target=_REQUIREMENTS))
-    with running_sandbox(builder.engine, builder.container.image.reference, mounts) as sandbox:
+    hook = tree.parent.parent / "hook.py"  # the directory of the job
+    files.write_text(hook, _HOOK)
+    mounts = (
+        Mount(source=tree, target=_JOB),
+        Mount(source=wheelhouse, target=_REQUIREMENTS),
+        Mount(source=hook, target=_PROGRAM),
+    )
+    image = builder.container.image.reference
+    with running_sandbox(builder.engine, image, mounts, processes=_PROCESSES) as sandbox:
         yield sandbox
 
 

@@ -31,8 +31,8 @@ _RIGHTS = (
     "--cap-drop=all",
     "--cap-add=DAC_OVERRIDE",
     "--security-opt=no-new-privileges",
-    "--pids-limit=1024",
 )
+_PROCESSES = 1024  # processes and threads of a sandbox
 # The limits are set in the container: ending the engine's client would not end the program.
 _RUN = (
     f"ulimit -f {_MAX_WRITTEN}; ulimit -c 0; umask 022; seconds=$1; shift; "
@@ -93,12 +93,15 @@ class Sandbox:
 
 
 @contextmanager
-def running_sandbox(engine: Engine, image: str, mounts: Sequence[Mount]) -> Iterator[Sandbox]:
+def running_sandbox(
+    engine: Engine, image: str, mounts: Sequence[Mount], *, processes: int = _PROCESSES
+) -> Iterator[Sandbox]:
     """Start a sandbox in an image, and take it away at the end. Raises CommandFailed."""
     # Podman would hand the proxies of this machine's environment over, with their passwords.
     proxies = ("--http-proxy=false",) if engine.name == "podman" else ()
     started = engine.call(
         *("run", "--detach", "--rm", *engine.create_args, *_RIGHTS, *proxies),
+        f"--pids-limit={processes}",
         *(f"--volume={mount.source}:{mount.target}:ro" for mount in mounts),
         *("--entrypoint=sleep", image, str(_LIFE)),
         timeout=_PATIENCE,
