@@ -10,7 +10,7 @@ from typing import Literal
 
 import click
 
-from freewheel.audit import auditing, declared, outcome, page, table
+from freewheel.audit import auditing, declared, outcome, table
 from freewheel.audit.crash import advice
 from freewheel.audit.inputs.locked import Selection
 from freewheel.audit.places import Importing
@@ -161,6 +161,8 @@ def _show(
     else:
         table.show(found, failing, everything=everything)
     if html:
+        from freewheel.audit import page  # noqa: PLC0415  a table need not wait for what it needs
+
         files.write_text(html, page.render(found))
         console.note(f"page: {html}")
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
