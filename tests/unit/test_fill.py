@@ -48,6 +48,11 @@ DIGEST = "1" * 64
         ),
         ("/usr/bin/ld: cannot find -lpq: No such file", "the linker lacks the library pq", "libpq"),
         ("Package 'libffi', required by 'virtual:world', not found", "libffi", "libffi-dev"),
+        (
+            "Trying pkg-config --exists mysqlclient\nException: Can not find valid pkg-config name.",
+            "pkg-config lacks mysqlclient",
+            "libmariadb-dev",
+        ),
         ("Package libcurl was not found in the pkg-config search path.", "libcurl", "libcurl4"),
         ('meson.build:3:0: ERROR: Dependency "openblas" not found', "openblas", "libopenblas-dev"),
         ("  Could NOT find OpenSSL, try to set the path", "CMake does not find OpenSSL", "libssl"),

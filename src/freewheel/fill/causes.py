@@ -151,6 +151,7 @@ def _rules() -> Iterator[tuple[re.Pattern[str], Callable[[Sequence[str], str], C
     )
     yield re.compile(r"No package '([\w+.-]+)' found"), package
     yield re.compile(r"Package '?([\w+.-]+)'?(?:, required by .*,)? (?:was )?not found"), package
+    yield re.compile(r"pkg-config --exists ([\w+.-]+)"), package
     yield re.compile(r"Dependency \"?([\w+.-]+)\"? not found"), package
     yield (
         re.compile(r"Could NOT find (\w+)|package configuration file provided by \"(\w+)\""),
