@@ -83,7 +83,9 @@ def find(workspace: Workspace, order: Order) -> Filled | None:
         return None
     order = _with_packages(order, record.inputs)
     names = {"project": record.project, "version": record.version, "sha256": record.sha256}
-    if _stale(record.inputs, order, lock) or not check.recall(record.wheel, **names):
+    if _stale(record.inputs, _inputs(order, lock), order) or not check.recall(
+        record.wheel, **names
+    ):
         return None
     seconds = float(record.details.get("seconds", 0))
     return Filled(
@@ -112,7 +114,7 @@ def find_failure(workspace: Workspace, order: Order, *, may_add_packages: bool) 
     except (OSError, ValidationError):
         return None
     order = _with_packages(order, kept.inputs)
-    if _stale(kept.inputs, order, "") or (may_add_packages and kept.lacks_packages):
+    if _stale(kept.inputs, _failed(order), order) or (may_add_packages and kept.lacks_packages):
         return None
     return Absent(
         project=order.project, version=order.version, cause=kept.cause, remedy=kept.remedy
@@ -124,7 +126,7 @@ def keep_failure(
 ) -> None:
     """Remember that a build fails."""
     kept = _Failure(
-        inputs={**_inputs(order, ""), "image": image.identity},
+        inputs={**_failed(order), "image": image.identity},
         cause=error.absent.cause,
         remedy=error.absent.remedy,
         lacks_packages=isinstance(error, making.Lacking),
@@ -270,10 +272,15 @@ def _inputs(order: Order, lock: str) -> dict[str, str]:
     }
 
 
-def _stale(inputs: Mapping[str, str], order: Order, lock: str) -> list[str]:
+def _failed(order: Order) -> dict[str, str]:
+    """All that shapes what is said of a build that failed but the image."""
+    return {**_inputs(order, ""), "rules": code_digest(("fill/causes",))}
+
+
+def _stale(recorded: Mapping[str, str], now: Mapping[str, str], order: Order) -> list[str]:
     """What has changed since."""
     images = [layer.identity(base, order.packages) for base in acceptable_identities(order.target)]
-    return buildinfo.changed(inputs, _inputs(order, lock), images=images)
+    return buildinfo.changed(recorded, now, images=images)
 
 
 # -------------------------------------------------------------------------------------- the SBOM
