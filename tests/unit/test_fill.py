@@ -49,7 +49,7 @@ DIGEST = "1" * 64
         ("/usr/bin/ld: cannot find -lpq: No such file", "the linker lacks the library pq", "libpq"),
         ("Package 'libffi', required by 'virtual:world', not found", "libffi", "libffi-dev"),
         (
-            "Trying pkg-config --exists mysqlclient\nException: Can not find valid pkg-config name.",
+            "Trying pkg-config --exists mysqlclient\nException: no valid pkg-config name.",
             "pkg-config lacks mysqlclient",
             "libmariadb-dev",
         ),
