@@ -78,6 +78,14 @@ class Clang:
         """For builds that choose their compiler by the environment."""
         return {"CC": str(self.path), "CXX": str(self.plus_plus)}
 
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """Its programs, and the directories in which it looks for what belongs to them."""
+        programs = (self.path, self.plus_plus, self.symbolizer)
+        prefixes = {program.resolve().parents[1] for program in programs}
+        # Not where that is, or is around, the user's home.
+        return (*programs, *(one for one in prefixes if not Path.home().is_relative_to(one)))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SanitizedInterpreter:

@@ -41,8 +41,9 @@ class Compilation:
 
     ``series`` are the patches, none for a baseline but those that are needed to compile it.
     ``identity`` names what else the wheel depends on, ``variables`` are those of the compiler, a
-    function of the tree. ``check`` raises what is wrong with the wheel. ``how`` and ``prefix``
-    stand in messages and in the log's name.
+    function of the tree, ``tools`` what it needs of this machine beside the system's own programs.
+    ``check`` raises what is wrong with the wheel. ``how`` and ``prefix`` stand in messages and in
+    the log's name.
     """
 
     workspace: Workspace
@@ -57,6 +58,7 @@ class Compilation:
     check: Callable[[Path], None]
     how: str
     prefix: str
+    tools: tuple[Path, ...] = ()
 
     @property
     def version(self) -> str:
@@ -132,7 +134,7 @@ class Compilation:
         ]
         try:
             uv = Path(find_uv_bin())
-            seen = (uv, wheelhouse, *files_of(self.interpreter.path))
+            seen = (uv, wheelhouse, *self.tools, *files_of(self.interpreter.path))
             with running_jail(readable=seen, writable=[directory]) as jail:
                 jail.run(
                     [uv, "build", "--wheel", *offline, *words],

@@ -49,6 +49,7 @@ def make_instrumented(
         check=_check_instrumented,
         how="with ThreadSanitizer",
         prefix="tsan",
+        tools=sanitized.clang.places,
     )
     return build.make(workspace.cache / "tsan")
 

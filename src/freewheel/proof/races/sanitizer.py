@@ -192,7 +192,7 @@ def sanitize(
         logs = files.empty_directory(workspace.logs / "tsan" / job.slug)
         merge_suppressions(sanitized.suppressions, SUPPRESSIONS, logs / "suppressions.txt")
         # Reports name lines of the sources, which the symbolizer looks up.
-        seen = (sanitized.clang.symbolizer, wheel.tree)
+        seen = (*sanitized.clang.places, wheel.tree)
         with running_services(chosen, made, scratch, readable=seen, writable=[logs]) as (
             placed,
             services,
