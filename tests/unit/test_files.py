@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -64,3 +65,24 @@ def test_a_lock_is_exclusive_and_dies_with_its_holder(tmp_path: Path) -> None:
     child.join()
     with files.locked(lock, what="the index", patience=5):
         pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pipes of that kind")
+def test_what_foreign_code_left_is_read_only_where_it_is_a_plain_file(tmp_path: Path) -> None:
+    secret, plain, link, pipe, large = (
+        tmp_path / name for name in ("secret", "plain", "link", "pipe", "large")
+    )
+    for path in (secret, plain):
+        path.write_text("content")
+    link.symlink_to(secret)
+    os.mkfifo(pipe)
+    with large.open("wb") as file:
+        file.truncate(101)
+
+    assert files.read_foreign(plain) == b"content"
+    assert files.read_foreign(tmp_path / "nothing") == b""
+    for path in (link, pipe, tmp_path, Path("/dev/zero")):
+        with pytest.raises(ValueError, match="no plain file"):
+            files.read_foreign(path)
+    with pytest.raises(ValueError, match="at most 100 bytes"):
+        files.read_foreign(large, 100)

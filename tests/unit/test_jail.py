@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
+import platform
 import secrets
 import signal
 import socket
@@ -224,6 +226,86 @@ def test_what_a_jail_waits_for_is_seen_from_outside(tmp_path: Path) -> None:
 
     assert done.outcome is Outcome.HANG
     assert "state S, in " in done.stacks
+
+
+KEYCTL = {"x86_64": (248, 250), "aarch64": (217, 219)}.get(platform.machine(), (0, 0))
+
+
+@needs_jail
+@pytest.mark.skipif(not KEYCTL[0], reason="this test knows no numbers of system calls here")
+def test_a_program_does_not_have_the_keys_of_the_session(tmp_path: Path) -> None:
+    searching = (
+        "import ctypes\n"
+        f"libc = ctypes.CDLL(None)\n"
+        f"print('key', libc.syscall({KEYCTL[1]}, 10, -3, b'user', b'{tmp_path.name}', 0))\n"
+    )
+
+    def held(words: list[str | Path]) -> str:
+        return process.run(words, cwd=tmp_path).stdout
+
+    def in_a_thread_of_its_own() -> None:  # as it changes the keys of its thread
+        made = ctypes.CDLL(None).syscall(
+            KEYCTL[0], b"user", tmp_path.name.encode(), TOKEN.encode(), len(TOKEN), -3
+        )
+        outside.append((made, held([sys.executable, "-c", searching])))
+        inside.append(run_in_jail(tmp_path, searching + "raise SystemExit(3)").said)
+
+    outside: list[tuple[int, str]] = []
+    inside: list[str] = []
+    thread = threading.Thread(target=in_a_thread_of_its_own)
+    thread.start()
+    thread.join()
+
+    ((made, said),) = outside
+    if made < 0:
+        pytest.skip("this kernel keeps no keys")
+    assert said == f"key {made}\n"
+    assert "key -1" in inside[0]
+
+
+@needs_jail
+def test_there_is_no_terminal_and_no_other_device(tmp_path: Path) -> None:
+    source = "import os\nprint(sorted(os.listdir('/dev')))\nraise SystemExit(3)"
+
+    said = run_in_jail(tmp_path, source).said
+
+    assert "tty" not in said
+    assert "vda" not in said
+
+
+@needs_jail
+def test_the_environment_and_the_program_cannot_be_written_to(tmp_path: Path) -> None:
+    python = tmp_path / "env" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    (tmp_path / "programs").mkdir()
+    one = program(tmp_path / "programs", WRITES)
+    environment = replace(ENVIRONMENT, python=python)
+
+    with running_services([one], {"it": environment}, tmp_path) as (placed, _):
+        done = run_program(one, placed["it"], tmp_path)
+
+    assert done.outcome is Outcome.PASS, done.said
+    assert (tmp_path / "mine").exists()
+    assert sorted(path.name for path in (tmp_path / "env").rglob("*")) == ["bin", "python"]
+
+
+WRITES = """
+import os, pathlib
+pathlib.Path("mine").write_text("")
+for name in ("env/x", "env/bin/x", "programs/x", "programs/program.py"):
+    try:
+        pathlib.Path(name).write_text("")
+    except OSError:
+        continue
+    raise SystemExit(3)
+for name in ("env", "programs"):
+    try:
+        os.rename(name, "other")
+    except OSError:
+        continue
+    raise SystemExit(3)
+"""
 
 
 @needs_jail

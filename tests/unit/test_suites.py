@@ -164,6 +164,26 @@ def test_half_a_line_at_the_end_of_a_record_is_left_out(tmp_path: Path) -> None:
     assert running._read_record(tmp_path / "none.jsonl") == []
 
 
+@pytest.mark.parametrize(
+    "text", ["[1]\n", "{}\n", '{"kind": 1}\n', "[" * 100_000 + "\n", "?\n", "\udcff"]
+)
+def test_what_a_test_wrote_in_the_records_place_is_an_error(tmp_path: Path, text: str) -> None:
+    record = tmp_path / "record.jsonl"
+    record.write_bytes(text.encode("utf-8", "surrogateescape"))
+
+    with pytest.raises(ProofError, match="cannot be read"):
+        running._read_record(record)
+
+
+def test_a_link_in_the_records_place_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text('{"kind": "end"}\n')
+    record = tmp_path / "record.jsonl"
+    record.symlink_to(tmp_path / "secret")
+
+    with pytest.raises(ProofError, match="cannot be read"):
+        running._read_record(record)
+
+
 def test_a_result_counts_by_ending() -> None:
     assert result(a=Ending.PASSED, b=Ending.PASSED, c=Ending.FAILED).counts() == {
         "passed": 2,

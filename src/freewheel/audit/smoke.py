@@ -14,6 +14,7 @@ import gc
 import importlib
 import importlib.machinery
 import json
+import mmap
 import os
 import signal
 import subprocess
@@ -485,7 +486,7 @@ def resident() -> int:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except OSError:
         return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    return pages * mmap.PAGESIZE
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from filelock import FileLock, Timeout
 from freewheel.base.errors import BusyError
 
 PARTIAL = ".partial"  # suffix of a file that is still being written; never read
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 _OLD = 3600.0  # seconds after which nobody is still writing one
 
 
@@ -25,6 +27,28 @@ def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_foreign(path: Path, most: int = 64 << 20) -> bytes:
+    """The content of a file that foreign code has written; b"" where it has not.
+
+    Raises ValueError for what is no plain file of ``most`` bytes: a link could lead to any file of
+    the user's, and a pipe would be waited for.
+    """
+    try:
+        file = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | _NO_WAIT)
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise ValueError(f"{path.name} is no plain file: {error.strerror}") from error
+    try:
+        found = os.fstat(file)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > most:
+            raise ValueError(f"{path.name} is no plain file of at most {most} bytes")
+        with os.fdopen(file, "rb", closefd=False) as opened:
+            return opened.read(most)
+    finally:
+        os.close(file)
 
 
 @contextmanager

@@ -9,11 +9,14 @@ Files have the same names as outside, so that a stack can be read from there.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import json
+import platform
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,6 +35,8 @@ _TOOLS = ("prlimit", "nsenter", "env", "setpriv")  # util-linux and coreutils
 _PATIENCE = 30.0  # seconds until a jail is ready
 _LOOK = 0.01  # seconds
 _PROCESSES = 2048  # and threads
+_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "ppc64le": 271, "s390x": 280}
+_JOIN_SESSION_KEYRING = 1
 _MEMORY = 0.75  # of the machine's, for all programs of a jail together
 # Become a member of the groups in $0, then the words.
 _JOIN = 'IFS=:; for group in $0; do echo 0 >"$group"; done; exec "$@"'
@@ -61,10 +66,12 @@ class Jail:
         """What starts a program in the jail, in that directory, as that user.
 
         ``memory`` is the most address space that it may have, in MiB (0: no limit). With it, the
-        program may not write large files either; without jails, it must be a Python then.
+        program may not write large files either; without jails, it must be a Python then. The
+        program is to be started by the same thread.
         """
         if self.pid is None:
             return list(words) if memory is None else limited(words, memory)
+        _leave_keys()
         limits = ["--core=0:0"]
         if memory is not None:
             limits.append(f"--fsize={FILE_SIZE}:{FILE_SIZE}")
@@ -147,9 +154,20 @@ class Jail:
 OPEN = Jail()
 
 
-def limited(words: Sequence[str | Path], memory: int, limits: Path = LIMITS) -> list[str | Path]:
+def limited(words: Sequence[str | Path], memory: int) -> list[str | Path]:
     """What starts a Python program under limits where there are no jails."""
-    return [words[0], "-I", limits, str(memory), *words]
+    return [words[0], "-I", LIMITS, str(memory), *words]
+
+
+_thread = threading.local()
+
+
+def _leave_keys() -> None:
+    """Give this thread an empty session keyring: what it starts could read the user's keys."""
+    number = _KEYCTL.get(platform.machine())
+    if number is not None and not hasattr(_thread, "left"):
+        ctypes.CDLL(None).syscall(number, _JOIN_SESSION_KEYRING, None)
+        _thread.left = True
 
 
 @contextmanager
@@ -244,6 +262,8 @@ def _tool(name: str) -> str:
 
 
 def _group(user: str) -> int:
+    if sys.platform == "win32":
+        raise MachineError("Windows has no such users", hint="run it as the user you are")
     import pwd  # noqa: PLC0415  Windows has no such module
 
     return pwd.getpwnam(user).pw_gid

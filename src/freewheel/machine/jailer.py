@@ -20,6 +20,9 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
+if sys.platform == "win32":
+    raise ImportError("namespaces are Linux's")
+
 # linux/sched.h, linux/mount.h, linux/prctl.h and the tables of system calls.
 _NEW = 0x10000000 | 0x20000 | 0x40000000 | 0x20000000 | 0x08000000 | 0x04000000
 _BIND, _REC, _PRIVATE, _NOSUID, _NODEV, _NOEXEC = 1 << 12, 1 << 14, 1 << 18, 2, 4, 8
@@ -38,7 +41,7 @@ _ETC = (
     *("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "timezone", "os-release"),
     *("alternatives", "ssl/certs", "ssl/openssl.cnf", "pki/tls/certs", "ca-certificates"),
 )
-_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+_DEVICES = ("null", "zero", "full", "random", "urandom")  # no terminal: it could be typed into
 _MACHINE = ("sys/devices/system/cpu", "sys/devices/system/node")
 # What root could change of the machine there, also without capabilities.
 _PROC_SEEN = ("sys", "sysrq-trigger", "irq", "bus", "fs")

@@ -24,6 +24,7 @@ from freewheel.recipe.pythons import python_of
 from freewheel.recipe.recipe import Recipe, Release
 
 _BUILD_TIMEOUT = 1800.0  # seconds
+_MAX_WHEEL = 256 << 20  # bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +157,7 @@ class Compilation:
                 output=error.output,
             ) from error
         (wheel,) = (directory / "out").glob("*.whl")
+        files.write_bytes(wheel, files.read_foreign(wheel, _MAX_WHEEL))  # a plain file, or an error
         self.check(wheel)
         wheel.rename(directory / wheel.name)
         for name in ("out", "sdist", "unpacked"):

@@ -52,6 +52,7 @@ from freewheel.recipe.recipe import Release
 
 SUPPRESSIONS = TSAN_PINS / "ours.supp"
 _SLOWNESS = 10  # how many times longer a program may take than without the sanitizer
+_RAW = "raw"  # below the logs: what programs write to
 # Outcomes that say nothing good even of a slow program. That it was too slow, or took much memory,
 # which exceptions, wrong answers and leaks may mean here, is the sanitizer's doing.
 _BAD_ENDS = (Outcome.CRASH, Outcome.HANG, Outcome.NOT_RUN)
@@ -193,7 +194,9 @@ def sanitize(
         merge_suppressions(sanitized.suppressions, SUPPRESSIONS, logs / "suppressions.txt")
         # Reports name lines of the sources, which the symbolizer looks up.
         seen = (*sanitized.clang.places, wheel.tree)
-        with running_services(chosen, made, scratch, readable=seen, writable=[logs]) as (
+        seen = (*seen, logs / "suppressions.txt")
+        raw = files.empty_directory(logs / _RAW)
+        with running_services(chosen, made, scratch, readable=seen, writable=[raw]) as (
             placed,
             services,
         ):
@@ -231,7 +234,7 @@ class _Runner:
     stress_seconds: float | None
 
     def run(self, program: Program) -> Run:
-        directory = files.empty_directory(self.logs / program.name)
+        directory = files.empty_directory(self._raw(program))
         variables = {"TSAN_OPTIONS": self._options(directory / "log")}
         common: dict[str, Any] = {"services": self.services, "variables": variables}
         with tempfile.TemporaryDirectory(dir=self.scratch, prefix="run-") as name:
@@ -246,13 +249,17 @@ class _Runner:
                 run = run_program(
                     program, self.environment, Path(name), seconds=more, limited=False, **common
                 )
-        (directory / "said.txt").write_text(run.said, encoding="utf-8")
+        # Not where the program can write, which could lay a link there.
+        (self.logs / f"{program.name}.txt").write_text(run.said, encoding="utf-8")
         return run
 
     def read(self, program: Program) -> Iterator[Log]:
         """The logs of the program's process and of its children."""
-        for path in sorted((self.logs / program.name).glob("log.*")):
-            yield parse_log(path.read_text(encoding="utf-8", errors="replace"))
+        for path in sorted(self._raw(program).glob("log.*")):
+            yield parse_log(files.read_foreign(path).decode(errors="replace"))
+
+    def _raw(self, program: Program) -> Path:
+        return self.logs / _RAW / program.name
 
     def _options(self, log: Path) -> str:
         options = {

@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlsplit
 
 from packaging.utils import parse_wheel_filename
 
-from freewheel.base import files, process
+from freewheel.base import decoding, files, process
 from freewheel.base.errors import CommandFailed, ProofError
 from freewheel.base.workspace import Workspace
 from freewheel.build.source import SourceArchive, fetch, unpack
@@ -389,9 +389,25 @@ def _services(part: Pass, jail: Jail) -> Iterator[dict[str, str]]:
 
 
 def _read_record(path: Path) -> list[dict[str, Any]]:
-    """What the plugin wrote; a run that was killed may have left half a line at its end."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    """What the plugin wrote; a run that was killed may have left half a line at its end.
+
+    Tests can write there, too. Raises ProofError for what the plugin cannot have written.
+    """
+    try:
+        lines = files.read_foreign(path).decode().splitlines(keepends=True)
+        return [_checked(json.loads(line)) for line in lines if line.endswith("\n")]
+    except decoding.ODD_INPUT as error:
+        raise ProofError(
+            "what upstream's suite recorded cannot be read",
+            problems=[str(error)],
+            hint="look for a test that writes to record.jsonl in its directory",
+        ) from error
+
+
+def _checked(line: Any) -> dict[str, Any]:  # noqa: ANN401  whatever JSON holds
+    if not isinstance(line, dict) or not isinstance(line.get("kind"), str):
+        raise TypeError(f"{line!r:.80} is no line of the record")
+    return line
 
 
 def _check_end(
