@@ -164,7 +164,11 @@ def lists(worker):
     expect("many", len(inputs), len(frames))
     got = zstandard.ZstdDecompressor().multi_decompress_to_buffer(frames, threads=2)
     expect("many", inputs, [one.tobytes() for one in got])
-    return 1
+    try:
+        zstandard.ZstdDecompressor().multi_decompress_to_buffer([])
+    except ValueError:
+        return 1
+    return expect("no frames", "ValueError", "a result")
 
 
 class Derived(zstandard.ZstdCompressor):
