@@ -15,8 +15,8 @@
 """S13: a mapping counts as configured before what it depends on is.
 
 Releases:   SQLAlchemy up to 2.0.58 and 2.1.9, without the GIL and with it.
-Use:        two declarative bases, each with a registry of its own, whose classes have relationships
-            to each other. Several threads make the first query.
+Use:        two registries, as two declarative bases have, whose classes have relationships to each
+            other. Several threads make the first query.
 Symptom:    AttributeError: the class has no attribute of the name that a backref gives it.
 Cause:      the first thread configures one registry after the other, and notes after each that it
             needs no configuration any more. From then on no thread waits for the first; but those
@@ -29,10 +29,11 @@ Shows:      nothing is left to luck. One thread makes the first query, held at e
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 
-from sqlalchemy import ForeignKey, MetaData, select
-from sqlalchemy.orm import DeclarativeBase, Mapped, backref, mapped_column, relationship
+from sqlalchemy import Column, ForeignKey, Integer, MetaData, Table, select
+from sqlalchemy.orm import registry, relationship
 
 WRONG_ANSWER = 3  # docs/probes.md
 TASKS = Path("/proc/self/task")
@@ -42,31 +43,15 @@ LOOKS, A_MOMENT = (3 if TASKS.exists() else 50), 0.001
 
 def make_classes():
     """A class of one registry, which a class of another registry gives a relationship."""
-    shared = MetaData()
-
-    class Orders(DeclarativeBase):
-        metadata = shared
-
-    class Customers(DeclarativeBase):
-        metadata = shared
-
-    class Customer(Customers):
-        __tablename__ = "customer"
-        id: Mapped[int] = mapped_column(primary_key=True)
-        order_id: Mapped[int] = mapped_column(ForeignKey("order.id", use_alter=True))
-        first = relationship(
-            lambda: Order,
-            foreign_keys=lambda: Customer.order_id,
-            backref=backref("first_of", foreign_keys=lambda: Customer.order_id),
-        )
-
-    class Order(Orders):
-        __tablename__ = "order"
-        id: Mapped[int] = mapped_column(primary_key=True)
-        customer_id: Mapped[int] = mapped_column(ForeignKey("customer.id"))
-        customer = relationship(Customer, foreign_keys=customer_id)
-
-    return Order
+    order, customer = type("Order", (), {}), type("Customer", (), {})
+    metadata, id_ = MetaData(), partial(Column, "id", Integer, primary_key=True)
+    orders = Table("order", metadata, id_(), Column("customer", ForeignKey("customer.id")))
+    customers = Table("customer", metadata, id_(), Column("first", ForeignKey("order.id")))
+    first = relationship(order, foreign_keys=customers.c.first, backref="first_of")
+    registry().map_imperatively(customer, customers, properties={"first_order": first})
+    theirs = relationship(customer, foreign_keys=orders.c.customer)
+    registry().map_imperatively(order, orders, properties={"its_customer": theirs})
+    return order
 
 
 def interleave(first, second, place, where, *, opcodes=False):
@@ -86,6 +71,7 @@ def interleave(first, second, place, where, *, opcodes=False):
             if left[0] == 0:
                 held.set()
                 go.wait()
+                sys.settrace(None)  # from here on at full speed
         return trace
 
     def traced():

@@ -78,6 +78,7 @@ def interleave(first, second, place, where, *, opcodes=False):
             if left[0] == 0:
                 held.set()
                 go.wait()
+                sys.settrace(None)  # from here on at full speed
         return trace
 
     def traced():

@@ -33,8 +33,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
-from sqlalchemy import String, inspect, select
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import Column, Integer, MetaData, String, Table, inspect, select
+from sqlalchemy.orm import registry
 
 WRONG_ANSWER = 3  # docs/probes.md
 TASKS = Path("/proc/self/task")
@@ -43,28 +43,21 @@ LOOKS, A_MOMENT = (3 if TASKS.exists() else 50), 0.001
 
 
 def make_parent():
-    class Base(DeclarativeBase):
-        pass
-
-    class Animal(Base):
-        __tablename__ = "animal"
-        id: Mapped[int] = mapped_column(primary_key=True)
-        kind: Mapped[str] = mapped_column(String(9))
-        __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "animal"}  # noqa: RUF012
-
-    class Dog(Animal):
-        __mapper_args__ = {"polymorphic_identity": "dog"}  # noqa: RUF012
-
-    Base.registry.configure()
-    return Dog
+    columns = (Column("id", Integer, primary_key=True), Column("kind", String(9)))
+    table, mapped = Table("animal", MetaData(), *columns), registry()
+    animal = type("Animal", (), {})
+    mapped.map_imperatively(animal, table, polymorphic_on="kind", polymorphic_identity="animal")
+    dog = type("Dog", (animal,), {"mapped": mapped})
+    mapped.map_imperatively(dog, inherits=animal, polymorphic_identity="dog")
+    mapped.configure()
+    return dog
 
 
 def declare(parent):
-    class Puppy(parent):
-        __mapper_args__ = {"polymorphic_identity": "puppy"}  # noqa: RUF012
-
-    parent.registry.configure()  # as its first query does
-    return Puppy
+    puppy = type("Puppy", (parent,), {})
+    parent.mapped.map_imperatively(puppy, inherits=parent, polymorphic_identity="puppy")
+    parent.mapped.configure()  # as its first query does
+    return puppy
 
 
 def knows_puppies(parent):
@@ -90,6 +83,7 @@ def interleave(first, second, place, where, *, opcodes=False):
             if left[0] == 0:
                 held.set()
                 go.wait()
+                sys.settrace(None)  # from here on at full speed
         return trace
 
     def traced():
