@@ -150,7 +150,7 @@ def look():
             if token in content and not os.path.samefile(name, __file__):
                 found.append(name)
     if found:
-        print("FOUND", found)
+        print("FOUND", found, flush=True)
         os._exit(99)
 look()
 """

@@ -9,7 +9,14 @@ import pytest
 
 from freewheel.base.errors import MachineError
 from freewheel.machine import debian, engine
-from freewheel.machine.engine import Owner, forced_engine, is_leftover, start_time, this_process
+from freewheel.machine.engine import (
+    Engine,
+    Owner,
+    forced_engine,
+    is_leftover,
+    start_time,
+    this_process,
+)
 from freewheel.machine.host import Host, cgroup_layout, containers_conf, may_raise_limits
 
 V1 = "cgroup /sys/fs/cgroup/cpu cgroup rw,relatime,cpu 0 0\n"
@@ -172,3 +179,12 @@ def test_only_installed_packages_are_listed() -> None:
     )
 
     assert debian.parse_status(status) == ("bash=5.2", "zlib1g=1:1.2")
+
+
+def test_foreign_code_has_no_network_and_no_proxy_of_the_users() -> None:
+    podman = Engine(name="podman", version="4", create_args=("--label=x",))
+    docker = Engine(name="docker", version="27", create_args=("--label=x",))
+
+    assert podman.foreign_args == ("--network=none", "--http-proxy=false", "--label=x")
+    assert docker.foreign_args[0] == "--network=none"
+    assert {"--env=http_proxy=", "--env=HTTPS_PROXY=", "--label=x"} < set(docker.foreign_args)

@@ -71,11 +71,10 @@ class InContainer:
         mounts = {program: f"{_INSIDE}/smoke.py", job: f"{_INSIDE}/job.json"}
         mounts |= {root: self.seen(root) for root in self.roots}
         return [
-            *(self.engine.name, "run", "--rm", "--network=none", "--read-only"),
+            *(self.engine.name, "run", "--rm", *self.engine.foreign_args, "--read-only"),
             *(f"--tmpfs=/tmp:rw,mode=1777,size={_SCRATCH}", "--workdir=/tmp"),
             *("--cap-drop=all", "--security-opt=no-new-privileges", f"--user={_NOBODY}"),
             f"--pids-limit={_PROCESSES}",
-            *self.engine.create_args,
             *(f"--volume={source}:{target}:ro" for source, target in mounts.items()),
             *(
                 "--entrypoint",

@@ -192,7 +192,7 @@ def _build_pure(
     told = _container_environment(sdist, build)
     settings = (f"--config-setting={name}={value}" for name, value in build.settings())
     container_id = engine.call(
-        *("create", "--network=none", *engine.create_args),
+        *("create", *engine.foreign_args),
         *(f"--env={name}={value}" for name, value in told.items()),
         f"--volume={sdist.path}:/sdist.tar.gz:ro",
         f"--volume={requirements}:{_REQUIREMENTS}:ro",
@@ -222,8 +222,7 @@ def cibuildwheel_config(
     libc, _, machine = target.partition("-")[2].partition("_")
     engine = container.engine
     create_args = (
-        *engine.create_args,
-        "--network=none",
+        *engine.foreign_args,
         f"--volume={requirements}:{_REQUIREMENTS}:ro",
         *(container.compilers.create_args if container.compilers else ()),
     )

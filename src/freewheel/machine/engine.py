@@ -49,6 +49,18 @@ class Engine:
     environment: Mapping[str, str] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
 
+    @property
+    def foreign_args(self) -> tuple[str, ...]:
+        """The options of a container for foreign code: no network, and no proxy of this machine's.
+
+        Podman would hand over its environment's, Docker those of its settings, with passwords.
+        """
+        if self.name == "podman":
+            return ("--network=none", "--http-proxy=false", *self.create_args)
+        names = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
+        empty = (f"--env={name}=" for one in names for name in (one, one.upper()))
+        return ("--network=none", *empty, *self.create_args)
+
     def call(
         self,
         *args: str | os.PathLike[str],

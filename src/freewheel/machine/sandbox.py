@@ -26,7 +26,6 @@ _MAX_WRITTEN = 4 << 20  # blocks of 512 bytes that one file in it may have
 _MAX_SAID = 4 << 20  # bytes of what a program prints
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _RIGHTS = (
-    "--network=none",
     # Of root's rights only this, to read what is mounted whoever owns it here.
     "--cap-drop=all",
     "--cap-add=DAC_OVERRIDE",
@@ -97,10 +96,8 @@ def running_sandbox(
     engine: Engine, image: str, mounts: Sequence[Mount], *, processes: int = _PROCESSES
 ) -> Iterator[Sandbox]:
     """Start a sandbox in an image, and take it away at the end. Raises CommandFailed."""
-    # Podman would hand the proxies of this machine's environment over, with their passwords.
-    proxies = ("--http-proxy=false",) if engine.name == "podman" else ()
     started = engine.call(
-        *("run", "--detach", "--rm", *engine.create_args, *_RIGHTS, *proxies),
+        *("run", "--detach", "--rm", *engine.foreign_args, *_RIGHTS),
         f"--pids-limit={processes}",
         *(f"--volume={mount.source}:{mount.target}:ro" for mount in mounts),
         *("--entrypoint=sleep", image, str(_LIFE)),
