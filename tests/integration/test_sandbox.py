@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import socket
+import subprocess
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from uv import find_uv_bin
 
 from freewheel.base import files
 from freewheel.base.workspace import find_workspace
@@ -82,8 +84,8 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[st
     (home / ".config" / "token").write_text(TOKEN)
     for name in ("TWINE_PASSWORD", "GH_TOKEN", "FREEWHEEL_SIGNING_KEY", "ANYTHING_ELSE"):
         monkeypatch.setenv(name, TOKEN)
-    monkeypatch.setenv("HTTP_PROXY", f"http://user:{TOKEN}@127.0.0.1:9/")
-    monkeypatch.setenv("http_proxy", f"http://user:{TOKEN}@127.0.0.1:9/")
+    for name in ("FTP_PROXY", "ftp_proxy"):  # which engines hand on, and nothing here uses
+        monkeypatch.setenv(name, f"http://user:{TOKEN}@127.0.0.1:9/")
     with ExitStack() as stack:
         tcp = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         unix = stack.enter_context(socket.socket(socket.AF_UNIX))
@@ -235,6 +237,7 @@ def speedy(version: str, planted: dict[str, Any]) -> dict[str, str]:
         "pyproject.toml": '[build-system]\nrequires = ["setuptools"]\n'
         'build-backend = "setuptools.build_meta"\n',
         "speedy/__init__.py": f'__version__ = "{version}"\n{look}',
+        "LICENSE": "Do with it what you like.\n",
         "speedy/count.py": "TIMES = 2\n",
         "speedy/_speed.c": MODULE,
         "tests/test_counting.py": TESTS,
@@ -244,15 +247,17 @@ def speedy(version: str, planted: dict[str, Any]) -> dict[str, str]:
 def test_a_project_that_looks_for_secrets_in_each_step_finds_none(
     cache: Path, tmp_path: Path, planted: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    kept = subprocess.run([find_uv_bin(), "cache", "dir"], check=True, capture_output=True)
+    monkeypatch.setenv("UV_CACHE_DIR", kept.stdout.decode().strip())
     monkeypatch.setenv("HOME", planted["home"])
     sdists = [make_sdist(tmp_path, "speedy", v, speedy(v, planted)) for v in ("1.0", "1.1")]
     contents = {path.name: path.read_bytes() for path in sdists}
     index = make_index(tmp_path / "index", "speedy", contents)
     checkout = make_checkout(tmp_path / "checkout", cache=cache, data=tmp_path / "data", copy=True)
-    monkeypatch.setenv("UV_DEFAULT_INDEX", str(index))
+    ours = {"UV_DEFAULT_INDEX": str(index)}
     root = checkout.workspace.root
 
-    said = checkout.freewheel("new-recipe", "speedy", "1.0")
+    said = checkout.freewheel("new-recipe", "speedy", "1.0", env=ours)
 
     recipe = root / "recipes" / "speedy.toml"
     text = recipe.read_text(encoding="utf-8")
@@ -265,9 +270,9 @@ def test_a_project_that_looks_for_secrets_in_each_step_finds_none(
     }.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(content, encoding="utf-8")
-    said += checkout.freewheel("build", "speedy")
-    said += checkout.freewheel("prove", "speedy")
-    said += checkout.freewheel("watch", "speedy", "--output", str(tmp_path / "report"))
+    said += checkout.freewheel("build", "speedy", env=ours)
+    said += checkout.freewheel("prove", "speedy")  # what its suite needs comes from elsewhere
+    said += checkout.freewheel("watch", "speedy", "--output", str(tmp_path / "report"), env=ours)
 
     (seen,) = json.loads((tmp_path / "report" / "report.json").read_text())["projects"]
     verdicts = [one["verdict"] for one in seen["newer"]["evidence"]]
