@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -242,8 +242,3 @@ def _made(
     if files.sha256(again) != filled.sha256:
         found = differences.differences(filled.path, again)
     return replace(filled, again=tuple(found))
-
-
-def by_project(results: Sequence[Filled | Absent]) -> Mapping[str, Filled | Absent]:
-    """The results by project."""
-    return {result.project: result for result in results}

@@ -79,7 +79,10 @@ def plan(
             public.append((choice, choice.wheel))
         else:
             wanted = _order(choice, answers.get(choice.locked.name), target)
-            (orders if isinstance(wanted, Order) else absent).append(wanted)  # type: ignore[arg-type]
+            if isinstance(wanted, Order):
+                orders.append(wanted)
+            else:
+                absent.append(wanted)
     return Plan(ours=tuple(ours), public=tuple(public), orders=tuple(orders), absent=tuple(absent))
 
 
