@@ -101,7 +101,8 @@ def make(items: Sequence[Item], directory: Path, interpreter: Interpreter) -> No
         process.run([uv, "venv", "--quiet", "--no-project", "-p", interpreter.path, beside])
         words = ["pip", "install", "--quiet", "--offline", "--no-index", "--no-deps", "--python"]
         wheels = [item.path for item in _ordered(items)]
-        process.run([uv, *words, python_of(beside), *wheels], timeout=_TIMEOUT)
+        if wheels:
+            process.run([uv, *words, python_of(beside), *wheels], timeout=_TIMEOUT)
     except CommandFailed as error:
         raise BuildError(
             "the environment could not be made of these wheels",
