@@ -176,5 +176,5 @@ def _show(
         trust: sum(i.trust == trust for i in items)
         for trust in ("proven", "patched", "public", "filled")
     }
-    told = ", ".join(f"{count} {trust}" for trust, count in counted.items() if count)
-    console.say(f"{told}, {len(absent)} absent")
+    told = [f"{count} {trust}" for trust, count in counted.items() if count]
+    console.say(", ".join([*told, f"{len(absent)} absent"]))
