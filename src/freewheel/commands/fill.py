@@ -93,7 +93,7 @@ def fill(
         made = place or workspace.filled / "environment"
         interpreter = find_interpreter(workspace, target.interpreter)
         environment.make(items, made, interpreter)
-        found = environment.audit(workspace, made, settings, board)
+        found = environment.audit(workspace, made, items, settings, board)
     indexes = {
         "freewheel-filled": shelf.simple(workspace).as_uri() + "/",
         "freewheel": workspace.simple.as_uri() + "/",
