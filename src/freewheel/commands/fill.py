@@ -176,5 +176,5 @@ def _show(
         trust: sum(i.trust == trust for i in items)
         for trust in ("proven", "patched", "public", "filled")
     }
-    told = [f"{count} {trust}" for trust, count in counted.items() if count]
-    console.say(", ".join([*told, f"{len(absent)} absent"]))
+    sums = [f"{count} {trust}" for trust, count in counted.items() if count]
+    console.say(", ".join([*sums, f"{len(absent)} absent"]))
