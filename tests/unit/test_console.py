@@ -55,6 +55,22 @@ def test_more_stages_than_expected_do_not_make_nonsense(
     assert "(2 of 2)" in capsys.readouterr().out
 
 
+def test_a_stage_that_nobody_announced_takes_no_other_ones_number(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with console.Board() as board:
+        with board.stage("demo", "public wheel"):
+            pass
+        board.expect(2)
+        for name in ("fetch", "patch"):
+            with board.stage("demo", name):
+                pass
+
+    said = capsys.readouterr().out
+    assert "(2 of 3)" in said
+    assert "(3 of 3)" in said
+
+
 def test_a_terminal_shows_all_stages_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
     monkeypatch.setattr(console, "_out", Console(file=screen, force_terminal=True, width=100))

@@ -123,7 +123,7 @@ class Board:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._expected = self._ended = 0
+        self._expected = self._started = self._ended = 0
         self._slowest = (0.0, "")
         self._whole: TaskID | None = None
         self._progress = Progress(
@@ -153,9 +153,10 @@ class Board:
     def expect(self, stages: int) -> None:
         """Say that so many stages more will follow, so that each can say which of them it was."""
         with self._lock:
-            self._expected += stages
             if self._whole is None:
+                self._expected = self._started  # by then, without having been announced
                 self._whole = self._progress.add_task("", total=None)
+            self._expected += stages
             self._show_whole(self._whole)
 
     @contextmanager
@@ -165,6 +166,9 @@ class Board:
         if not _out.is_terminal:
             self._line(f"{job}: {name} ...")
         started = time.monotonic()
+        with self._lock:
+            self._started += 1
+            self._expected = max(self._expected, self._started)
         try:
             yield
         except BaseException:
@@ -183,8 +187,6 @@ class Board:
             self._slowest = max(self._slowest, (seconds, f"{job}: {name}"))
             if self._whole is None:
                 return duration(seconds)
-            # More than expected end where something is needed that nobody could foresee.
-            self._expected = max(self._expected, self._ended)
             self._show_whole(self._whole)
             return f"{duration(seconds)} ({self._ended} of {self._expected})"
 
