@@ -83,7 +83,7 @@ class Blocks:
     """How often `finally` and `with` blocks were left, and in which threads."""
 
     def __init__(self):
-        self.left, self.threads = Counter(), set()
+        self.left, self.threads, self.killers = Counter(), set(), set()
 
     @contextlib.contextmanager
     def block(self, name):
@@ -105,13 +105,17 @@ class Blocks:
                 self.enter(name, depth - 1) if depth else pause(name)
             finally:
                 self.left[name, depth, "finally"] += 1
+                self.killers.add(threading.get_ident())
 
     def check(self, names, depth=3, threads=()):
         """Each block was left, once, in this thread."""
         kinds = "finally", "with"
         expected = {(n, d, kind): 1 for n in names for d in range(depth + 1) for kind in kinds}
         expect("blocks left", expected, dict(self.left))
-        expect("in the threads", set(threads) or {threading.get_ident()}, self.threads)
+        # From 3.15 on the collector sees what suspended greenlets refer to. So it closes generators
+        # that are garbage with them, and it does that in its own thread (docs/limits.md).
+        left_in = self.killers if sys.version_info >= (3, 15) else self.threads | self.killers
+        expect("in the threads", set(threads) or {threading.get_ident()}, left_in)
 
 
 def recurse(worker, ways):
@@ -707,7 +711,8 @@ def dropped_at_exit(worker):
         waiting.clear()
         thread.join()
         expect("blocks left at most once", True, set(blocks.left.values()) <= {1})
-        expect("in other threads", set(), blocks.threads - {thread.ident})
+        # Generators among variables that do not leak (3.15) are closed where these are dropped.
+        expect("in other threads", set(), blocks.killers - {thread.ident})
     return 5
 
 
