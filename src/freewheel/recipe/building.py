@@ -223,7 +223,7 @@ class Build(Table):
         if list(self.graft_names) != sorted(set(self.graft_names)):
             wanted = ", ".join(sorted(set(self.graft_names)))
             yield f"build.grafts: must be in order of name, each once: {wanted}"
-        if self.pure and (self.grafts or self.system_packages or self.libraries):
+        if self.pure and (self.grafts or self.libraries):
             yield "build.pure: a wheel without extension modules has no use for native libraries"
         yield from self._library_problems()
         for name in self.environment:
