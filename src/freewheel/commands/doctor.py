@@ -27,6 +27,7 @@ from freewheel.machine.engine import Engine, find_engine, missing_packages
 from freewheel.machine.host import Host, look_at_host
 from freewheel.machine.image import find_image, official_reference
 from freewheel.machine.interpreter import find_interpreter, uv_program
+from freewheel.machine.jail import why_no_jail
 from freewheel.machine.local_image import specifications
 from freewheel.recipe.pythons import PYTHONS, Python
 
@@ -70,6 +71,7 @@ def examine(workspace: Workspace) -> tuple[Finding, ...]:
         *(_image(engine, python) for python in PYTHONS),
         *(_interpreter(workspace, python) for python in PYTHONS),
         _postgresql(),
+        _jail(),
     )
 
 
@@ -209,6 +211,14 @@ def _tool(name: str, argv: tuple[str, ...], reason: str) -> Finding:
 def _uv() -> Finding:
     reason = "makes the environments that wheels are checked in"
     return _tool("uv", (str(uv_program() or "uv"), "--version"), reason)
+
+
+def _jail() -> Finding:
+    reason = "what a proof runs sees only what it needs of this machine"
+    if problem := why_no_jail():
+        remedy = "docs/security.md says what a jail needs, and what it means without"
+        return Finding(topic="jail", state="absent", detail=problem, reason=reason, remedy=remedy)
+    return Finding(topic="jail", state="ok", detail="Linux namespaces", reason=reason)
 
 
 def _postgresql() -> Finding:

@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import platform
+import re
 import signal
 import socket
 import struct
@@ -125,8 +126,9 @@ def write(path: str, text: str) -> None:
 def limit(processes: int) -> None:
     """Limit the number of processes where each namespace has its own limit; forbid further ones."""
     write("/proc/sys/user/max_user_namespaces", "0")
-    major, minor = platform.release().split(".")[:2]
-    if (int(major), int(minor)) >= _OWN_PID_MAX:  # before, it was that of the whole machine
+    version = re.match(r"(\d+)\.(\d+)", platform.release())
+    # Before, it was that of the whole machine.
+    if version and (int(version[1]), int(version[2])) >= _OWN_PID_MAX:
         write("/proc/sys/kernel/pid_max", str(processes))
 
 
