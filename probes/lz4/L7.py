@@ -55,7 +55,7 @@ def is_exported(data):
 def fails(function, *arguments, **keywords):
     try:
         function(*arguments, **keywords)
-    except (MemoryError, RuntimeError):
+    except (MemoryError, RuntimeError, ValueError):
         return True
     return False
 
