@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from freewheel.base.wheel_archive import open_wheel
+from freewheel.base.workspace import find_workspace
 from freewheel.build import buildinfo, sbom
 from freewheel.fill import environment
 from freewheel.fill.shelf import UNPROVEN
-from tests.integration.conftest import Builder
+from tests.integration.conftest import ROOT, Checkout, make_checkout
 
 pytestmark = pytest.mark.integration
 
@@ -74,18 +75,25 @@ def sdists(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def first(built: Builder, sdists: Path) -> str:
+def checkout(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout whose filled wheels are kept between runs."""
+    root = find_workspace(ROOT).cache / "tests" / "gaps"
+    return make_checkout(root, cache=cache, data=tmp_path_factory.mktemp("data"), copy=False)
+
+
+@pytest.fixture(scope="module")
+def first(checkout: Checkout, sdists: Path) -> str:
     """What the first run printed."""
-    return fill(built, sdists)
+    return fill(checkout, sdists)
 
 
-def fill(built: Builder, sdists: Path) -> str:
+def fill(checkout: Checkout, sdists: Path) -> str:
     requirements = str(sdists / "requirements.txt")
-    return built.freewheel("fill", requirements, code=1, env={"PIP_FIND_LINKS": str(sdists)})
+    return checkout.freewheel("fill", requirements, code=1, env={"PIP_FIND_LINKS": str(sdists)})
 
 
 def test_what_builds_is_in_the_environment_and_what_does_not_costs_only_itself(
-    first: str, built: Builder
+    first: str, checkout: Checkout
 ) -> None:
     assert "fwgood 1.0: built, unproven" in first
     assert "the compiler lacks the header mysql.h" in first
@@ -93,13 +101,13 @@ def test_what_builds_is_in_the_environment_and_what_does_not_costs_only_itself(
     assert "fwharm 1.0: not in the environment" in first
     assert "it started more processes than the container allows" in first
     assert "1 of 1 compiled distributions imported, GIL off: yes" in first
-    installed = built.workspace.filled / "environment" / "lib"
+    installed = checkout.workspace.filled / "environment" / "lib"
     assert list(installed.glob("*/site-packages/fwgood.*.so"))
 
 
 @pytest.mark.usefixtures("first")
-def test_the_wheel_says_that_it_is_unproven(built: Builder) -> None:
-    records = buildinfo.read_records(built.workspace.filled)
+def test_the_wheel_says_that_it_is_unproven(checkout: Checkout) -> None:
+    records = buildinfo.read_records(checkout.workspace.filled)
     (record,) = (record for record in records if record.project == "fwgood")
 
     with open_wheel(record.wheel) as wheel:
@@ -108,13 +116,13 @@ def test_the_wheel_says_that_it_is_unproven(built: Builder) -> None:
     assert sbom.problems(content, "fwgood", "1.0") == []
     properties = json.loads(content)["metadata"]["component"]["properties"]
     assert UNPROVEN in [item["name"] for item in properties]
-    pinned = (built.workspace.filled / environment.REQUIREMENTS).read_text()
+    pinned = (checkout.workspace.filled / environment.REQUIREMENTS).read_text()
     assert f"fwgood==1.0 --hash=sha256:{record.sha256}" in pinned
 
 
 @pytest.mark.usefixtures("first")
-def test_a_second_run_builds_nothing(built: Builder, sdists: Path) -> None:
-    second = fill(built, sdists)
+def test_a_second_run_builds_nothing(checkout: Checkout, sdists: Path) -> None:
+    second = fill(checkout, sdists)
 
     assert "by an earlier run" in second
     assert "fwgood 1.0: build ..." not in second
