@@ -491,6 +491,9 @@ def test_no_wheel_is_built_again_for_what_its_recipe_says_of_the_suite() -> None
 
 def test_every_recipe_of_this_checkout_has_tests_in_each_pass_of_its_suite() -> None:
     for recipe in load_recipes(ROOT / "recipes", ROOT / "patches"):
+        if recipe.name == "psycopg":  # its sdist has no tests
+            assert recipe.suite is None
+            continue
         assert recipe.suite is not None
         for release in recipe.releases:
             for parallel in (False, True) if recipe.suite.parallel else (False,):
