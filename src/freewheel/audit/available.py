@@ -102,7 +102,9 @@ class Index:
     ) -> None:
         where = json.dumps([places.indexes, places.find_links])
         self._directory = directory / hashlib.sha256(where.encode()).hexdigest()[:16]
-        self._places = places
+        every = (*places.indexes, *places.find_links)
+        self._remote = [place for place in every if local_path(place) is None]
+        self._local = [place for place in every if local_path(place) is not None]
         self._refresh = refresh
         self._progress = progress
         self._session = session(places)
@@ -114,22 +116,32 @@ class Index:
             return dict(zip(wanted, pool.map(self._ask, wanted), strict=True))
 
     def _ask(self, name: str) -> Answer:
+        """What the places have; only what came over a network is kept, as files here may change."""
         kept = self._directory / f"{name}.json"
         answer = None if self._refresh else _read(kept)
         if answer is None:
-            offers: dict[str, Offer] = {}
-            problems = []
-            for place in (*self._places.indexes, *self._places.find_links):
-                found, problem = self._in_one(place, name)
-                for offer in found:
-                    offers.setdefault(offer.filename, offer)
-                if problem:
-                    problems.append(problem)
-            answer = Answer(offers=tuple(offers.values()), problem="; ".join(problems))
-            if not problems:
+            answer = self._together(name, self._remote)
+            if not answer.problem:
                 files.write_bytes(kept, _KEPT.dump_json(answer.offers))
+        if self._local:
+            here = self._together(name, self._local)
+            known = {offer.filename for offer in answer.offers}
+            more = (offer for offer in here.offers if offer.filename not in known)
+            problems = filter(None, (answer.problem, here.problem))
+            answer = Answer(offers=(*answer.offers, *more), problem="; ".join(problems))
         self._progress()
         return answer
+
+    def _together(self, name: str, places: Iterable[str]) -> Answer:
+        offers: dict[str, Offer] = {}
+        problems = []
+        for place in places:
+            found, problem = self._in_one(place, name)
+            for offer in found:
+                offers.setdefault(offer.filename, offer)
+            if problem:
+                problems.append(problem)
+        return Answer(offers=tuple(offers.values()), problem="; ".join(problems))
 
     def _in_one(self, place: str, name: str) -> tuple[list[Offer], str]:
         """What one index has, and what went wrong when it was asked."""
