@@ -53,6 +53,8 @@ async def close_twice(connection, statement, steps, at_once):
     _, waiting = await asyncio.wait(tasks, timeout=PATIENCE)
     if waiting:
         return f"{len(waiting)} of {len(tasks)} tasks wait"
+    if running.cancelled():
+        return "the statement was cancelled"
     return None if running.exception() else f"the statement returned {running.result()!r}"
 
 
