@@ -100,11 +100,11 @@ class Index:
         refresh: bool = False,
         progress: Callable[[], None] = lambda: None,
     ) -> None:
-        where = json.dumps([places.indexes, places.find_links])
-        self._directory = directory / hashlib.sha256(where.encode()).hexdigest()[:16]
         every = (*places.indexes, *places.find_links)
         self._remote = [place for place in every if local_path(place) is None]
         self._local = [place for place in every if local_path(place) is not None]
+        where = hashlib.sha256(json.dumps(self._remote).encode()).hexdigest()
+        self._directory = directory / where[:16]
         self._refresh = refresh
         self._progress = progress
         self._session = session(places)
