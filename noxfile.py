@@ -1,7 +1,6 @@
-"""The sessions of Freewheel: install what is locked, then one call of src/freewheel/ or tests/.
+"""The sessions of Freewheel; ``nox`` alone runs lint and unit.
 
-``nox`` alone runs lint and the unit tests. Every verb of the command line that has no session of
-its own runs with ``nox -s freewheel -- VERB ...``.
+A verb that has no session of its own runs with ``nox -s freewheel -- VERB ...``.
 """
 
 from pathlib import Path
