@@ -20,6 +20,13 @@ from freewheel.machine.postgres import running_postgres
 from freewheel.recipe.recipe import Release, choose_recipe, load_recipes
 
 ROOT = Path(__file__).parents[2]
+# A project that links to the probes of another one is the same under a second name.
+RECIPES = tuple(
+    recipe
+    for recipe in load_recipes(ROOT / "recipes", ROOT / "patches")
+    if not (ROOT / "probes" / recipe.name).is_symlink()
+)
+NEWEST = [pytest.param(recipe.default_release, id=recipe.name) for recipe in RECIPES]
 
 
 @dataclass(frozen=True)

@@ -17,16 +17,11 @@ from freewheel.build.workshop import in_sandbox
 from freewheel.machine.engine import find_engine
 from freewheel.machine.image import find_image
 from freewheel.recipe.recipe import choose_recipe, load_recipes
-from tests.integration.conftest import ROOT, Builder, Checkout, copy_wheels, make_checkout
+from tests.integration.conftest import RECIPES, Builder, Checkout, copy_wheels, make_checkout
 
 pytestmark = pytest.mark.integration
 
-# A project that links to the probes of another one is the same under a second name.
-PROJECTS = [
-    recipe.name
-    for recipe in load_recipes(ROOT / "recipes", ROOT / "patches")
-    if not (ROOT / "probes" / recipe.name).is_symlink()
-]
+PROJECTS = [recipe.name for recipe in RECIPES]
 
 
 @pytest.mark.parametrize("project", PROJECTS)

@@ -27,16 +27,10 @@ from freewheel.proof.races.sanitizer import SanitizedRun, SanitizerResult
 from freewheel.proof.result_cache import ResultCache
 from freewheel.recipe.pythons import DEFAULT
 from freewheel.recipe.recipe import Release, choose_recipe, load_recipes
-from tests.integration.conftest import ROOT, Builder, Checkout, copy_wheels, make_checkout
+from tests.integration.conftest import NEWEST, Builder, Checkout, copy_wheels, make_checkout
 
 pytestmark = pytest.mark.integration
 
-NEWEST = [
-    pytest.param(recipe.default_release, id=recipe.name)
-    for recipe in load_recipes(ROOT / "recipes", ROOT / "patches")
-    # A project that links to the probes of another one is the same under a second name.
-    if not (ROOT / "probes" / recipe.name).is_symlink()
-]
 # What every probe says of itself, with a body that never sees anything.
 BLIND = re.compile(r'(?s)(# ///\n)""".*')
 
