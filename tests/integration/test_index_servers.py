@@ -398,6 +398,9 @@ def test_serve_runs_until_it_is_told_to_stop(tmp_path: Path, number: signal.Sign
         assert found.simple_url in said[1]
         assert found.simple_url in said[2]
         child.send_signal(number)
-        assert child.wait(timeout=30) == 0
+        try:
+            assert child.wait(timeout=30) == 0
+        finally:
+            child.kill()  # where the signal was ignored, as a shell does for what it starts in "&"
     assert server.local_server(workspace) is None
     assert not Path(f"/proc/{found.pid}").exists()
