@@ -73,7 +73,7 @@ def _titles(workspace: Workspace, recipe: Recipe) -> dict[str, str]:
 
 def _proven(_: Workspace, recipes: Iterable[Recipe]) -> Iterator[str]:
     """One line for each project: releases, interpreters, and how many defects are fixed."""
-    yield "| project | releases, and what they are proven on | defects fixed |"
+    yield "| project | releases, and the interpreters they are for | defects fixed |"
     yield "|---|---|---|"
     for recipe in recipes:
         fixed = {
