@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import wraps
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
@@ -26,19 +28,65 @@ _PYTHONS = " or ".join(map(str, PYTHONS))
 _VERDICTS = [verdict.slug for verdict in Verdict]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """Which part of an input counts, and for what interpreter and platform."""
+
+    python: str
+    platform: str | None
+    selection: Selection
+
+    @property
+    def target(self) -> Target:
+        """Raises AuditError for a target that is not known."""
+        return Target(self.python, self.platform or this_platform())
+
+
+def scope_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a command that reads locks a Scope, as ``scope``."""
+
+    @wraps(command)
+    def gathered(
+        *args: Any,  # noqa: ANN401
+        python: str,
+        platform: str | None,
+        groups: tuple[str, ...],
+        extras: tuple[str, ...],
+        all_groups: bool,
+        all_extras: bool,
+        no_dev: bool,
+        **others: Any,  # noqa: ANN401
+    ) -> int:
+        selection = Selection(
+            groups=groups,
+            extras=extras,
+            dev=not no_dev,
+            all_groups=all_groups,
+            all_extras=all_extras,
+        )
+        scope = Scope(python=python, platform=platform, selection=selection)
+        return command(*args, scope=scope, **others)
+
+    for option in (
+        click.option("--no-dev", is_flag=True, help="Without the groups of development."),
+        click.option("--all-extras", is_flag=True, help="All extras."),
+        click.option("--all-groups", is_flag=True, help="All groups."),
+        click.option("--extra", "extras", multiple=True, metavar="NAME", help="Also this extra."),
+        click.option("--group", "groups", multiple=True, metavar="NAME", help="Also this group."),
+        click.option("--platform", metavar="NAME", help=f"{', '.join(PLATFORMS)}; this machine's."),
+        click.option("--python", default=str(DEFAULT), metavar="TAG", help=f"{_PYTHONS}."),
+    ):
+        gathered = option(gathered)
+    return gathered
+
+
 @click.command(
     name="audit",
     short_help="Say what an application needs, from its lock or crash.",
     epilog="Example: freewheel audit uv.lock; freewheel audit crash.txt --lock uv.lock",
 )
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="PATH...")
-@click.option("--python", default=str(DEFAULT), metavar="TAG", help=f"{_PYTHONS}.")
-@click.option("--platform", metavar="NAME", help=f"{', '.join(PLATFORMS)}; this machine's.")
-@click.option("--group", "groups", multiple=True, metavar="NAME", help="Also this group.")
-@click.option("--extra", "extras", multiple=True, metavar="NAME", help="Also this extra.")
-@click.option("--all-groups", is_flag=True, help="All groups.")
-@click.option("--all-extras", is_flag=True, help="All extras.")
-@click.option("--no-dev", is_flag=True, help="Without the groups of development.")
+@scope_options
 @click.option(
     "--import",
     "importing",
@@ -72,13 +120,7 @@ _VERDICTS = [verdict.slug for verdict in Verdict]
 def audit_application(
     paths: tuple[Path, ...],
     *,
-    python: str,
-    platform: str | None,
-    groups: tuple[str, ...],
-    extras: tuple[str, ...],
-    all_groups: bool,
-    all_extras: bool,
-    no_dev: bool,
+    scope: Scope,
     importing: Importing,
     as_json: bool,
     schema: bool,
@@ -105,20 +147,14 @@ def audit_application(
         console.keep_stdout_for_data()
     process.end_by_sigterm()
     settings = auditing.Settings(
-        target=Target(python, platform or this_platform()),
-        selection=Selection(
-            groups=groups,
-            extras=extras,
-            dev=not no_dev,
-            all_groups=all_groups,
-            all_extras=all_extras,
-        ),
+        target=scope.target,
+        selection=scope.selection,
         importing=importing,
         refresh=refresh,
     )
     earlier = outcome.read(baseline) if baseline else None
     inputs = auditing.read_all((*paths, *locks), settings)
-    if inputs.dumps and not platform:
+    if inputs.dumps and not scope.platform:
         crashed = next(iter(inputs.dumps.values()))
         settings = replace(settings, target=advice.target_of(crashed, settings.target))
         inputs = auditing.read_all((*paths, *locks), settings)

@@ -9,19 +9,17 @@ import click
 
 from freewheel.audit import auditing
 from freewheel.audit.declared import Declared
-from freewheel.audit.inputs.locked import Selection
 from freewheel.audit.outcome import Audit
-from freewheel.audit.target import Target, this_platform
 from freewheel.base import console, process
 from freewheel.base.errors import AuditError
 from freewheel.base.workspace import Workspace, find_workspace
+from freewheel.commands.audit import Scope, scope_options
 from freewheel.fill import environment, filling, orders, shelf
 from freewheel.fill.filling import How, Item
 from freewheel.fill.orders import Absent
 from freewheel.fill.shelf import Filled
 from freewheel.machine.interpreter import find_interpreter
-from freewheel.recipe.pythons import DEFAULT, PYTHONS
-from freewheel.recipe.targets import PLATFORMS, built_here
+from freewheel.recipe.targets import built_here
 
 _ABSENT = 1  # the exit code where something of the lock is not in the environment
 
@@ -32,15 +30,7 @@ _ABSENT = 1  # the exit code where something of the lock is not in the environme
     epilog="Example: freewheel fill uv.lock --no-dev --all-extras --system-packages",
 )
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH")
-@click.option(
-    "--python", default=str(DEFAULT), metavar="TAG", help=f"{' or '.join(map(str, PYTHONS))}."
-)
-@click.option("--platform", metavar="NAME", help=f"{', '.join(PLATFORMS)}; this machine's.")
-@click.option("--group", "groups", multiple=True, metavar="NAME", help="Also this group.")
-@click.option("--extra", "extras", multiple=True, metavar="NAME", help="Also this extra.")
-@click.option("--all-groups", is_flag=True, help="All groups.")
-@click.option("--all-extras", is_flag=True, help="All extras.")
-@click.option("--no-dev", is_flag=True, help="Without the groups of development.")
+@scope_options
 @click.option("--system-packages", is_flag=True, help="Add packages of the image's system.")
 @click.option("--twice", is_flag=True, help="Build each twice, and compare.")
 @click.option("--retry", is_flag=True, help="Also try again what failed before.")
@@ -53,13 +43,7 @@ _ABSENT = 1  # the exit code where something of the lock is not in the environme
 def fill(
     paths: tuple[Path, ...],
     *,
-    python: str,
-    platform: str | None,
-    groups: tuple[str, ...],
-    extras: tuple[str, ...],
-    all_groups: bool,
-    all_extras: bool,
-    no_dev: bool,
+    scope: Scope,
     system_packages: bool,
     twice: bool,
     retry: bool,
@@ -72,16 +56,13 @@ def fill(
     """
     process.end_by_sigterm()
     workspace = find_workspace()
-    selection = Selection(
-        groups=groups, extras=extras, dev=not no_dev, all_groups=all_groups, all_extras=all_extras
-    )
-    target = Target(python, platform or this_platform())
+    target = scope.target
     if not built_here(str(target)):
         raise AuditError(
             f"wheels for {target} cannot be built on this machine",
             hint="run it on a machine with that platform, or leave out --platform",
         )
-    settings = auditing.Settings(target=target, selection=selection)
+    settings = auditing.Settings(target=target, selection=scope.selection)
     how = How(packages=system_packages, twice=twice, retry=retry)
     inputs = auditing.read_all(paths, settings)
     if inputs.dumps:
