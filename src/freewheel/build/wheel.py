@@ -97,7 +97,7 @@ def build_wheel(
                 log=log,
             )
         else:
-            _run_cibuildwheel(
+            _build_compiled(
                 *(sdist, build, target, directory),
                 container=container,
                 requirements=requirements,
@@ -111,7 +111,7 @@ def build_wheel(
             hint=_remedy(error.output),
             output=error.output,
         ) from error
-    path = _only_wheel(raw, log)
+    path = only_wheel(raw, log)
     return Wheel(path=path, release=sdist.release, version=sdist.version, target=target)
 
 
@@ -125,7 +125,38 @@ def _remedy(output: str) -> str:
     )
 
 
-def _run_cibuildwheel(
+def run_cibuildwheel(
+    config: Path,
+    project: Path,
+    target: str,
+    raw: Path,
+    *,
+    release: Release,
+    engine: Engine | None,
+    log: Path,
+    timeout: float | None = None,
+) -> None:
+    """Run it with that configuration alone; the wheel comes into ``raw``.
+
+    ``project`` is an sdist or, without an engine, a tree. Raises CommandFailed, also when it has
+    not ended after ``timeout`` seconds.
+    """
+    # As a program: its FatalError is no Exception, and would end this process.
+    command: list[str | Path] = [sys.executable, "-m", "cibuildwheel", "--only", target]
+    process.run(
+        [*command, "--config-file", config, "--output-dir", raw, project],
+        cwd=None if engine else project,
+        env={
+            **_clean_environment(),
+            **(engine.environment if engine else {}),
+            **_epoch(release),
+        },
+        log=log,
+        timeout=timeout,
+    )
+
+
+def _build_compiled(
     sdist: Sdist,
     build: Build,
     target: str,
@@ -145,16 +176,10 @@ def _run_cibuildwheel(
         project = source.unpack(archive, files.empty_directory(directory / "project"))
         text = native_config(sdist, build, target, requirements, project=project)
     config.write_text(text, encoding="utf-8")
-    # cibuildwheel is run as a program: its FatalError is no Exception, and would end this process.
-    command: list[str | Path] = [sys.executable, "-m", "cibuildwheel", "--only", target]
-    process.run(
-        [*command, "--config-file", config, "--output-dir", directory / "raw", project],
-        cwd=None if container else project,
-        env={
-            **_clean_environment(),
-            **(container.engine.environment if container else {}),
-            **_epoch(sdist.release),
-        },
+    run_cibuildwheel(
+        *(config, project, target, directory / "raw"),
+        release=sdist.release,
+        engine=container.engine if container else None,
         log=log,
     )
 
@@ -331,7 +356,8 @@ def _epoch(release: Release) -> dict[str, str]:
     return {"SOURCE_DATE_EPOCH": str(release.source_date_epoch)}
 
 
-def _only_wheel(directory: Path, log: Path) -> Path:
+def only_wheel(directory: Path, log: Path) -> Path:
+    """The wheel in a directory that a build wrote to. Raises BuildError for none or several."""
     found = sorted(directory.glob("*.whl"))
     if len(found) != 1:
         raise BuildError(

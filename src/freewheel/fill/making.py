@@ -7,10 +7,7 @@ build of pure Python in a sandbox, all else under cibuildwheel.
 from __future__ import annotations
 
 import json
-import os
-import re
 import shutil
-import sys
 import tarfile
 import time
 import tomllib
@@ -51,7 +48,6 @@ _PROGRAM = "/freewheel/hook.py"
 _OFFLINE = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": _REQUIREMENTS}
 _KILLED = (-9, 125, 137)  # by somebody else, or the engine itself failed
 _LABEL = "freewheel.fill"
-_UNWANTED = re.compile(r"CIBW_|PYTHONPATH$").match  # would win over the configuration
 _MARK = "FREEWHEEL-REQUIRES "
 _FIRST = datetime(1980, 1, 1, tzinfo=UTC)  # that zip can hold
 # Of a library that the repair copies into the wheel, the licence is in the SBOM's package alone.
@@ -68,8 +64,8 @@ with DefaultIsolatedEnv() as env:
     print("\\n{_MARK}" + json.dumps(sorted(builder.get_requires_for_build("wheel"))))
 """
 _BUILD_PURE = """set -e
-mkdir /work; cp -R --preserve=mode,timestamps "$1" /work/tree
-"$2" -m build --wheel --outdir /work/out /work/tree"""
+mkdir /making; cp -R --preserve=mode,timestamps "$1" /making/tree
+"$2" -m build --wheel --outdir /making/out /making/tree"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,11 +315,11 @@ def _build_pure(job: _Job, tree: Path) -> Path:
             timeout=_PATIENCE,
             log=job.log,
         )
-        listed = sandbox.run(("ls", "/work/out"), timeout=_HOOK_PATIENCE).stdout.split()
+        listed = sandbox.run(("ls", "/making/out"), timeout=_HOOK_PATIENCE).stdout.split()
         if len(listed) != 1 or not listed[0].endswith(".whl") or "/" in listed[0]:
             raise BuildError(f"one wheel was due, its backend left {' '.join(listed) or 'none'}")
         path = files.empty_directory(job.scratch / "raw") / listed[0]
-        sandbox.take(f"/work/out/{listed[0]}", path)
+        sandbox.take(f"/making/out/{listed[0]}", path)
     return path
 
 
@@ -341,13 +337,11 @@ def _build(job: _Job) -> Path:
         building.cibuildwheel_config(job.sdist, build, job.order.target, container, job.wheelhouse),
     )
     raw = files.empty_directory(job.scratch / "raw")
-    command: list[str | Path] = [sys.executable, "-m", "cibuildwheel", "--only", job.order.target]
-    dropped = dict.fromkeys(name for name in (*os.environ, "PYTHONPATH") if _UNWANTED(name))
-    epoch = {"SOURCE_DATE_EPOCH": str(job.sdist.release.source_date_epoch)}
     try:
-        process.run(
-            [*command, "--config-file", config, "--output-dir", raw, job.sdist.path],
-            env={**dropped, **engine.environment, **epoch},
+        building.run_cibuildwheel(
+            *(config, job.sdist.path, job.order.target, raw),
+            release=job.sdist.release,
+            engine=engine,
             log=job.log,
             timeout=_PATIENCE,
         )
@@ -355,10 +349,7 @@ def _build(job: _Job) -> Path:
         left = engine.call("ps", "--all", "--quiet", "--filter", f"label={label}", check=False)
         for identifier in left.stdout.split():
             engine.call("rm", "--force", identifier, check=False)
-    found = sorted(raw.glob("*.whl"))
-    if len(found) != 1:
-        raise BuildError(f"one wheel was due, cibuildwheel left {len(found)}")
-    return found[0]
+    return building.only_wheel(raw, job.log)
 
 
 def repacked(made: Made, added: Mapping[str, bytes], directory: Path) -> Path:
