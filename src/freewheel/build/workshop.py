@@ -51,9 +51,9 @@ uv --version >/dev/null 2>&1 && installer=uv || installer=pip
 """
 # $1 is the tree, $2 the interpreter; the rest are words for the frontend.
 _BUILD = f"""{_CHOOSE}
-mkdir -p /work/out; cp -R --preserve=mode,timestamps "$1" /work/tree; cd /work
+mkdir -p /making/out; cp -R --preserve=mode,timestamps "$1" /making/tree; cd /making
 python=$2; shift 2
-exec "$python" -m build --sdist --installer $installer --outdir /work/out "$@" /work/tree"""
+exec "$python" -m build --sdist --installer $installer --outdir /making/out "$@" /making/tree"""
 # $1 is the interpreter, $2 the wheel, $3 a directory of what it needs; then what imports it.
 _IMPORT = f"""{_CHOOSE}
 rm -rf /env; "$1" -m venv --without-pip /env
@@ -109,10 +109,10 @@ class InSandbox:
         self.sandbox.run(
             words, timeout=_BUILD_PATIENCE, variables={**_OFFLINE, **variables}, log=log
         )
-        listed = self.sandbox.run(("ls", "/work/out"), timeout=_IMPORT_PATIENCE).stdout.split()
+        listed = self.sandbox.run(("ls", "/making/out"), timeout=_IMPORT_PATIENCE).stdout.split()
         for name in listed[:2]:  # more than one is an error, which the caller says
             parse_sdist_filename(name)
-            self.sandbox.take(f"/work/out/{name}", directory / name)
+            self.sandbox.take(f"/making/out/{name}", directory / name)
 
     def import_wheel(self, wheel: Path, words: Sequence[str], scratch: Path) -> process.Finished:
         """As of a Workshop."""
