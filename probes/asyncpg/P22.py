@@ -19,7 +19,7 @@ Releases:   asyncpg 0.31.0 and 0.32.0, with the GIL as well.
 Symptom:    a statement times out, or its task is cancelled: the connection is terminated, or the
             next operation raises; and the server goes on with the statement. It happens with
             servers and proxies that take only one of TLS at once, TLS after a question, and none.
-Cause:      whether to use TLS for the request is decided anew, by what was asked for and not by
+Cause:      whether to use TLS for the request is decided again, by what was asked for and not by
             what the connection has: never TLS at once, TLS first if that is preferred (even if it
             has just failed), no TLS if that is allowed.
 

@@ -175,7 +175,7 @@ def running_jail(*, readable: Sequence[Path], writable: Sequence[Path]) -> Itera
     """Make a jail, and end it with all that runs in it.
 
     What is in ``readable`` and ``writable`` is seen in it, and only the latter can be written to.
-    Where this machine cannot make one, programs run without, and the user is told once.
+    Where this machine cannot make one, programs run without one, and a message says so once.
     """
     if reason := why_no_jail():
         _tell(reason)
